@@ -1,8 +1,7 @@
-//! What senders push, hooks, and pages that are polled: decoded at the edge into updates.
+//! Decodes pushes, hooks and polled pages into updates, and polls sources.
 //!
-//! Owns the reading of foreign JSON, under every name that senders use, and the poll loop. Every input is
-//! bounded here, and text is cleaned here, so that what leaves this part can be trusted in shape and size.
-//! Refuses to know what an update means for an agent: that is the fleet's.
+//! Input is limited and text sanitised here, so that updates can be trusted. What an update means for an agent is decided
+//! in `fleet`.
 
 pub mod config;
 mod draft;
@@ -24,22 +23,23 @@ pub use usage::{UsageBatch, decode_usage};
 
 use crate::text;
 
-/// Longest name, task id and other text, in bytes.
+/// Longest name, task id or other text, in bytes.
 const MAX_TEXT: usize = 256;
-/// Longest reason and component details, in bytes.
+/// Longest reason or component details, in bytes.
 const MAX_REASON: usize = 512;
 /// Most agents, or usage increments, in one body.
 const MAX_AGENTS: usize = 100_000;
-/// Rejections that are spelt out; of the others only the reason is kept, so that a hostile body costs little.
-const MAX_SPELT_OUT: usize = 100;
+/// Rejections that are described in full; of further ones only the reason is kept, so that a hostile body costs little.
+const MAX_DETAILED_REJECTIONS: usize = 100;
 
-/// A body that is not what the route takes: nothing of it was used. Display says what, where and what would do.
+/// Why a pushed body was rejected as a whole: what was found, where, and what was expected.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct PushDecodeError(String);
 
 impl PushDecodeError {
-    /// The error of the JSON reader, which names line and column, cut to a readable length: it may quote the body.
+    /// From an error of the JSON parser, which names line and column. The message may quote the body, so that it is
+    /// sanitised and cut.
     fn new(error: &serde_json::Error) -> Self {
         Self(text::clean(&error.to_string(), MAX_REASON).into_owned())
     }

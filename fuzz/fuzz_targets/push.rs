@@ -40,7 +40,7 @@ fn push_state(watch: &mut Watch, body: &[u8]) {
     // An encoded batch decodes to the same.
     let written = encode_state(&batch);
     let again = decode_state(&written, watch.now).unwrap_or_else(|error| panic!("{error}: {written}"));
-    assert_eq!(said(&again), said(&batch), "{written}");
+    assert_eq!(content(&again), content(&batch), "{written}");
     let (known, sent) = (batch.agents.len() + batch.components.len(), batch.rejected.len());
     let outcome = watch.fleet.push(watch.now, batch);
     assert!(outcome.accepted <= known && sent <= outcome.reasons.iter().map(|(_, count)| *count as usize).sum());
@@ -63,7 +63,7 @@ fn push_usage(watch: &mut Watch, body: &[u8]) {
 }
 
 /// A batch without its rejections.
-fn said(batch: &Batch<'_>) -> String {
+fn content(batch: &Batch<'_>) -> String {
     let Batch { project, complete, ttl, agents, components, .. } = batch;
     format!("{project:?} {complete} {ttl:?} {agents:?} {components:?}")
 }
@@ -79,7 +79,7 @@ impl Words {
 
     /// Panics if something is set although none of `words` is part of a key.
     fn cover(&self, is_known: bool, words: &[&str]) {
-        assert!(!is_known || words.iter().any(|word| self.0.contains(word)), "{words:?} was not said: {}", self.0);
+        assert!(!is_known || words.iter().any(|word| self.0.contains(word)), "{words:?} is not in the body: {}", self.0);
     }
 
     fn cover_tokens(&self, tokens: &[Option<u64>; 5], cost: Option<f64>) {

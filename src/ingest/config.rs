@@ -1,4 +1,4 @@
-//! The section `sources`: what is polled, and how its answers are read.
+//! The section `sources` of the configuration: what is polled, and how responses are read.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,11 +12,11 @@ use crate::secret::{Secret, SecretUrl};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceConfig {
-    /// Its name, one of a kind.
+    /// Its name, unique among sources.
     pub name: String,
-    /// What it speaks.
+    /// Its kind.
     pub kind: SourceKind,
-    /// Its address: of an orchestrator the root, of a page the page.
+    /// Its URL: the root of an orchestrator, or the address of a page.
     pub url: SecretUrl,
     /// How often it is polled.
     #[serde(default = "interval", with = "crate::model::duration")]
@@ -24,13 +24,13 @@ pub struct SourceConfig {
     /// How long a poll may take.
     #[serde(default = "timeout", with = "crate::model::duration")]
     pub timeout: Duration,
-    /// The largest body read, in bytes.
+    /// The largest response body, in bytes.
     #[serde(default = "body")]
     pub max_body: usize,
-    /// The project of its agents, where the answer names none; its own name when not given.
+    /// The project of agents for which the response names none; by default the source's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
-    /// Headers sent along.
+    /// Additional request headers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, Secret>,
     /// A bearer token.
@@ -42,29 +42,29 @@ pub struct SourceConfig {
     /// Basic authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
-    /// Roots trusted beside the usual ones.
+    /// CA certificates to trust in addition to the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-    /// For `http-json`: where each field is found.
+    /// For `http-json`: the path of each field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fields: Option<FieldPaths>,
-    /// For `http-json`: from its words for a status to ours.
+    /// For `http-json`: from the page's statuses to lookout's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub status_map: BTreeMap<String, String>,
 }
 
-/// What a source speaks.
+/// The kind of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SourceKind {
-    /// An orchestrator-cc, older or newer.
+    /// orchestrator-cc, all versions.
     OrchestratorCc,
-    /// Any JSON page, read by paths.
+    /// Any JSON page, read by JSONPath.
     HttpJson,
 }
 
 impl SourceKind {
-    /// The word for it.
+    /// Its name in the configuration.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OrchestratorCc => "orchestrator-cc",
@@ -89,14 +89,14 @@ pub struct BasicAuth {
 
 /// JSONPath (RFC 9535) of each field. `agents` selects the agents in the page; the others are read within one agent.
 ///
-/// Serde can't both deny unknown keys and collect them, so that validation refuses the ones that are no field.
+/// Serde can't both deny unknown keys and collect them, so that validation reports those that are no field.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct FieldPaths {
     /// The agents, such as `$.agents[*]`.
     pub agents: String,
-    /// The name; for agents that are values of an object by name, `@key`.
+    /// The agent's name; `@key` where agents are the values of an object and its keys are their names.
     pub name: String,
-    /// The other fields, by our names for them: `status`, `task_id`, `tokens.input`, `requests.total`, ….
+    /// Other fields, by lookout's names for them: `status`, `task_id`, `tokens.input`, `requests.total`, ….
     #[serde(flatten)]
     pub fields: BTreeMap<String, String>,
 }

@@ -1,17 +1,15 @@
-//! The fields of an agent's state: every name that each goes by.
-//!
-//! Owns the vocabulary that pushes and polled pages share. Refuses to know the shape of the page around it.
+//! The fields of an agent's state, and all names that each of them has in pushes and polled pages.
 
 use crate::decode::words;
 
 /// A field with a single value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
+pub(super) enum AgentField {
     Name,
     Type,
     Status,
     Running,
-    /// It ended, and how is not known.
+    /// It ended, with an unknown result.
     Ended,
     Reason,
     TaskId,
@@ -21,17 +19,17 @@ pub(super) enum Field {
     ContextWindowRatio,
     /// The same in percent.
     ContextWindowPercentage,
-    /// Tokens that are in the context window.
+    /// Tokens in the context window.
     ContextWindowUsed,
-    /// Tokens that fit into it.
+    /// The size of the context window, in tokens.
     ContextWindowSize,
     RestartCount,
     LastActivity,
-    /// Seconds since the last activity, for senders that know no more.
+    /// Seconds since the last activity, from senders that don't report its time.
     IdleSeconds,
     EstimatedCompletion,
     Model,
-    /// By its place in [`crate::model::TokenType::ALL`].
+    /// Tokens of a type, by its position in [`crate::model::TokenType::ALL`].
     Tokens(usize),
     /// All tokens in one number.
     TokensUsed,
@@ -47,7 +45,7 @@ pub(super) enum Field {
 
 /// An object of counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Group {
+pub(super) enum CounterGroup {
     Tokens,
     Requests,
     Reviews,
@@ -56,32 +54,32 @@ pub(super) enum Group {
 
 /// What a key of an agent's state means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Member {
-    Field(Field),
-    Group(Group),
+pub(super) enum KeyMeaning {
+    Field(AgentField),
+    Group(CounterGroup),
     RateLimits,
     Unknown,
 }
 
-impl Member {
+impl KeyMeaning {
     /// What `key` means in an agent's state.
     #[inline]
     pub(super) fn of(key: &str) -> Self {
-        // The names of our own contract first: they are most of what is read, and need no folding.
+        // The documented names first: they are the most frequent, and need no case folding.
         match key {
-            "name" => Self::Field(Field::Name),
-            "type" => Self::Field(Field::Type),
-            "status" => Self::Field(Field::Status),
-            "task_id" => Self::Field(Field::TaskId),
-            "task_started_at" => Self::Field(Field::TaskStartedAt),
-            "phase" => Self::Field(Field::Phase),
-            "progress" => Self::Field(Field::Progress),
-            "restart_count" => Self::Field(Field::RestartCount),
-            "last_activity" => Self::Field(Field::LastActivity),
-            "model" => Self::Field(Field::Model),
-            "tokens" => Self::Group(Group::Tokens),
-            "requests" => Self::Group(Group::Requests),
-            "reviews" => Self::Group(Group::Reviews),
+            "name" => Self::Field(AgentField::Name),
+            "type" => Self::Field(AgentField::Type),
+            "status" => Self::Field(AgentField::Status),
+            "task_id" => Self::Field(AgentField::TaskId),
+            "task_started_at" => Self::Field(AgentField::TaskStartedAt),
+            "phase" => Self::Field(AgentField::Phase),
+            "progress" => Self::Field(AgentField::Progress),
+            "restart_count" => Self::Field(AgentField::RestartCount),
+            "last_activity" => Self::Field(AgentField::LastActivity),
+            "model" => Self::Field(AgentField::Model),
+            "tokens" => Self::Group(CounterGroup::Tokens),
+            "requests" => Self::Group(CounterGroup::Requests),
+            "reviews" => Self::Group(CounterGroup::Reviews),
             "rate_limits" => Self::RateLimits,
             _ => Self::folded(key),
         }
@@ -90,98 +88,98 @@ impl Member {
     fn folded(key: &str) -> Self {
         let mut buffer = [0; 48];
         Self::Field(match words::folded(key, &mut buffer).unwrap_or_default() {
-            "name" | "agentname" | "agent" => Field::Name,
-            "type" | "agenttype" => Field::Type,
-            "status" => Field::Status,
-            "running" | "isrunning" => Field::Running,
-            "ended" => Field::Ended,
-            "reason" | "statusreason" => Field::Reason,
-            "taskid" | "currenttask" | "currenttaskid" => Field::TaskId,
-            "taskstartedat" | "taskstarttime" => Field::TaskStartedAt,
-            "phase" | "currentphase" => Field::Phase,
-            "progress" | "progresspercent" => Field::Progress,
-            "contextwindowratio" => Field::ContextWindowRatio,
+            "name" | "agentname" | "agent" => AgentField::Name,
+            "type" | "agenttype" => AgentField::Type,
+            "status" => AgentField::Status,
+            "running" | "isrunning" => AgentField::Running,
+            "ended" => AgentField::Ended,
+            "reason" | "statusreason" => AgentField::Reason,
+            "taskid" | "currenttask" | "currenttaskid" => AgentField::TaskId,
+            "taskstartedat" | "taskstarttime" => AgentField::TaskStartedAt,
+            "phase" | "currentphase" => AgentField::Phase,
+            "progress" | "progresspercent" => AgentField::Progress,
+            "contextwindowratio" => AgentField::ContextWindowRatio,
             "contextwindowpercentage" | "contextwindowpercent" | "contextwindowusedpercentage" => {
-                Field::ContextWindowPercentage
+                AgentField::ContextWindowPercentage
             }
-            "contextwindowused" => Field::ContextWindowUsed,
-            "contextwindowsize" => Field::ContextWindowSize,
-            "contextwindow" => return Self::Group(Group::ContextWindow),
-            "restartcount" | "restarts" => Field::RestartCount,
-            "lastactivity" | "lastactivityat" | "lastactivitytime" => Field::LastActivity,
-            "idleseconds" | "elapsed" => Field::IdleSeconds,
-            "estimatedcompletion" | "estimatedcompletionat" | "eta" => Field::EstimatedCompletion,
-            "model" | "modelname" => Field::Model,
-            "inputtokens" => Field::Tokens(0),
-            "outputtokens" => Field::Tokens(1),
-            "cachereadtokens" | "cachereadinputtokens" => Field::Tokens(2),
-            "cachecreationtokens" | "cachecreationinputtokens" => Field::Tokens(3),
-            "reasoningtokens" => Field::Tokens(4),
-            "tokensused" | "totaltokens" => Field::TokensUsed,
-            "cost" | "costusd" | "totalcost" | "totalcostusd" => Field::CostUsd,
-            "requestcount" | "totalrequests" => Field::Requests,
-            "requesterrors" | "errorcount" => Field::RequestErrors,
-            "ratelimithits" => Field::RateLimitHits,
-            "retries" | "retrycount" => Field::Retries,
-            "reviewspassed" => Field::ReviewsPassed,
-            "reviewsfailed" => Field::ReviewsFailed,
-            "retryafter" => Field::RetryAfter,
-            "tokens" => return Self::Group(Group::Tokens),
-            "requests" => return Self::Group(Group::Requests),
-            "reviews" => return Self::Group(Group::Reviews),
+            "contextwindowused" => AgentField::ContextWindowUsed,
+            "contextwindowsize" => AgentField::ContextWindowSize,
+            "contextwindow" => return Self::Group(CounterGroup::ContextWindow),
+            "restartcount" | "restarts" => AgentField::RestartCount,
+            "lastactivity" | "lastactivityat" | "lastactivitytime" => AgentField::LastActivity,
+            "idleseconds" | "elapsed" => AgentField::IdleSeconds,
+            "estimatedcompletion" | "estimatedcompletionat" | "eta" => AgentField::EstimatedCompletion,
+            "model" | "modelname" => AgentField::Model,
+            "inputtokens" => AgentField::Tokens(0),
+            "outputtokens" => AgentField::Tokens(1),
+            "cachereadtokens" | "cachereadinputtokens" => AgentField::Tokens(2),
+            "cachecreationtokens" | "cachecreationinputtokens" => AgentField::Tokens(3),
+            "reasoningtokens" => AgentField::Tokens(4),
+            "tokensused" | "totaltokens" => AgentField::TokensUsed,
+            "cost" | "costusd" | "totalcost" | "totalcostusd" => AgentField::CostUsd,
+            "requestcount" | "totalrequests" => AgentField::Requests,
+            "requesterrors" | "errorcount" => AgentField::RequestErrors,
+            "ratelimithits" => AgentField::RateLimitHits,
+            "retries" | "retrycount" => AgentField::Retries,
+            "reviewspassed" => AgentField::ReviewsPassed,
+            "reviewsfailed" => AgentField::ReviewsFailed,
+            "retryafter" => AgentField::RetryAfter,
+            "tokens" => return Self::Group(CounterGroup::Tokens),
+            "requests" => return Self::Group(CounterGroup::Requests),
+            "reviews" => return Self::Group(CounterGroup::Reviews),
             "ratelimits" => return Self::RateLimits,
             _ => return Self::Unknown,
         })
     }
 }
 
-impl Group {
+impl CounterGroup {
     /// The field that `key` means within the group.
     #[inline]
-    pub(super) fn field(self, key: &str) -> Option<Field> {
+    pub(super) fn field(self, key: &str) -> Option<AgentField> {
         match (self, key) {
-            (Self::Tokens, "input") => return Some(Field::Tokens(0)),
-            (Self::Tokens, "output") => return Some(Field::Tokens(1)),
-            (Self::Tokens, "cache_read") => return Some(Field::Tokens(2)),
-            (Self::Tokens, "cache_creation") => return Some(Field::Tokens(3)),
-            (Self::Tokens, "reasoning") => return Some(Field::Tokens(4)),
-            (Self::Tokens, "cost_usd") => return Some(Field::CostUsd),
-            (Self::Requests, "total") => return Some(Field::Requests),
-            (Self::Requests, "errors") => return Some(Field::RequestErrors),
-            (Self::Requests, "rate_limited") => return Some(Field::RateLimitHits),
-            (Self::Requests, "retries") => return Some(Field::Retries),
+            (Self::Tokens, "input") => return Some(AgentField::Tokens(0)),
+            (Self::Tokens, "output") => return Some(AgentField::Tokens(1)),
+            (Self::Tokens, "cache_read") => return Some(AgentField::Tokens(2)),
+            (Self::Tokens, "cache_creation") => return Some(AgentField::Tokens(3)),
+            (Self::Tokens, "reasoning") => return Some(AgentField::Tokens(4)),
+            (Self::Tokens, "cost_usd") => return Some(AgentField::CostUsd),
+            (Self::Requests, "total") => return Some(AgentField::Requests),
+            (Self::Requests, "errors") => return Some(AgentField::RequestErrors),
+            (Self::Requests, "rate_limited") => return Some(AgentField::RateLimitHits),
+            (Self::Requests, "retries") => return Some(AgentField::Retries),
             _ => {}
         }
         let mut buffer = [0; 48];
         Some(match (self, words::folded(key, &mut buffer)?) {
-            (Self::Tokens, "input") => Field::Tokens(0),
-            (Self::Tokens, "output") => Field::Tokens(1),
-            (Self::Tokens, "cacheread") => Field::Tokens(2),
-            (Self::Tokens, "cachecreation") => Field::Tokens(3),
-            (Self::Tokens, "reasoning") => Field::Tokens(4),
-            (Self::Tokens, "total") => Field::TokensUsed,
-            (Self::Requests, "total") => Field::Requests,
-            (Self::Requests, "errors") => Field::RequestErrors,
-            (Self::Requests, "ratelimited") => Field::RateLimitHits,
-            (Self::Reviews, "passed") => Field::ReviewsPassed,
-            (Self::Reviews, "failed") => Field::ReviewsFailed,
-            (Self::ContextWindow, "ratio") => Field::ContextWindowRatio,
-            (Self::ContextWindow, "usedpercentage" | "percentage" | "percent") => Field::ContextWindowPercentage,
-            (Self::ContextWindow, "used") => Field::ContextWindowUsed,
-            (Self::ContextWindow, "size") => Field::ContextWindowSize,
-            // The long names are understood inside as well as outside: `tokens.inputTokens`, `requests.retryCount`.
-            (_, _) => match Member::of(key) {
-                Member::Field(field) if field.group() == Some(self) => field,
+            (Self::Tokens, "input") => AgentField::Tokens(0),
+            (Self::Tokens, "output") => AgentField::Tokens(1),
+            (Self::Tokens, "cacheread") => AgentField::Tokens(2),
+            (Self::Tokens, "cachecreation") => AgentField::Tokens(3),
+            (Self::Tokens, "reasoning") => AgentField::Tokens(4),
+            (Self::Tokens, "total") => AgentField::TokensUsed,
+            (Self::Requests, "total") => AgentField::Requests,
+            (Self::Requests, "errors") => AgentField::RequestErrors,
+            (Self::Requests, "ratelimited") => AgentField::RateLimitHits,
+            (Self::Reviews, "passed") => AgentField::ReviewsPassed,
+            (Self::Reviews, "failed") => AgentField::ReviewsFailed,
+            (Self::ContextWindow, "ratio") => AgentField::ContextWindowRatio,
+            (Self::ContextWindow, "usedpercentage" | "percentage" | "percent") => AgentField::ContextWindowPercentage,
+            (Self::ContextWindow, "used") => AgentField::ContextWindowUsed,
+            (Self::ContextWindow, "size") => AgentField::ContextWindowSize,
+            // The long names are accepted inside a group as well: `tokens.inputTokens`, `requests.retryCount`.
+            (_, _) => match KeyMeaning::of(key) {
+                KeyMeaning::Field(field) if field.group() == Some(self) => field,
                 _ => return None,
             },
         })
     }
 
     /// The field that a single number in place of the group means.
-    pub(super) fn total(self) -> Option<Field> {
+    pub(super) fn total(self) -> Option<AgentField> {
         match self {
-            Self::Tokens => Some(Field::TokensUsed),
-            Self::Requests => Some(Field::Requests),
+            Self::Tokens => Some(AgentField::TokensUsed),
+            Self::Requests => Some(AgentField::Requests),
             Self::Reviews | Self::ContextWindow => None,
         }
     }
@@ -197,8 +195,8 @@ impl Group {
     }
 }
 
-impl Field {
-    /// Every name that a configuration may give a path for, beside `project`.
+impl AgentField {
+    /// The names that a configuration may set a path for, in addition to `project`.
     pub(super) const NAMES: [(&'static str, Self); 33] = [
         ("name", Self::Name),
         ("type", Self::Type),
@@ -235,20 +233,20 @@ impl Field {
         ("reviews.failed", Self::ReviewsFailed),
     ];
 
-    /// Whether it holds words rather than a number, a time or a flag.
+    /// Whether its value is text, rather than a number, a time or a flag.
     pub(super) fn is_text(self) -> bool {
         matches!(self, Self::Name | Self::Type | Self::Status | Self::Reason | Self::TaskId | Self::Phase | Self::Model)
     }
 
-    fn group(self) -> Option<Group> {
+    fn group(self) -> Option<CounterGroup> {
         match self {
-            Self::Tokens(_) | Self::TokensUsed | Self::CostUsd => Some(Group::Tokens),
-            Self::Requests | Self::RequestErrors | Self::RateLimitHits | Self::Retries => Some(Group::Requests),
-            Self::ReviewsPassed | Self::ReviewsFailed => Some(Group::Reviews),
+            Self::Tokens(_) | Self::TokensUsed | Self::CostUsd => Some(CounterGroup::Tokens),
+            Self::Requests | Self::RequestErrors | Self::RateLimitHits | Self::Retries => Some(CounterGroup::Requests),
+            Self::ReviewsPassed | Self::ReviewsFailed => Some(CounterGroup::Reviews),
             Self::ContextWindowRatio
             | Self::ContextWindowPercentage
             | Self::ContextWindowUsed
-            | Self::ContextWindowSize => Some(Group::ContextWindow),
+            | Self::ContextWindowSize => Some(CounterGroup::ContextWindow),
             _ => None,
         }
     }

@@ -1,8 +1,7 @@
-//! Hooks: events that an agent's tool posts by itself, one at a time. One file per tool, and one line in [`TOOLS`].
+//! Decodes hooks: events that a tool posts while an agent works. One file per tool, and one line in [`TOOLS`].
 //!
-//! Owns what the events of each tool mean, and the answer that stops its agent. Keeps nothing of a hook but its kind, the
-//! name of a tool and the kind of an error: prompts, arguments and outputs are skipped while the body is read, and an
-//! error says where it found one, never what stood there.
+//! Nothing of a hook is kept but its type, the name of a tool and the type of an error. Prompts, arguments and outputs are
+//! skipped while the body is parsed, and errors give a position without quoting the body.
 
 pub mod claude_code;
 #[cfg(test)]
@@ -19,10 +18,10 @@ use crate::decode::lenient;
 use crate::model::hook::{BlockingHook, SessionEvent};
 use crate::model::{Hook, StopOrder, Time};
 
-/// Longest name of a tool or of an error that is kept, in bytes.
-const MAX_WORD: usize = 64;
+/// Longest name of a tool or an error, in bytes.
+const MAX_IDENTIFIER: usize = 64;
 
-/// Every tool whose hooks are understood.
+/// All tools whose hooks are supported.
 pub const TOOLS: &[&HookTool] = &[&claude_code::TOOL];
 
 /// Whether agents of this type post hooks.
@@ -33,87 +32,87 @@ pub fn is_tool(agent_type: &str) -> bool {
 /// A tool that posts hooks.
 #[derive(Debug)]
 pub struct HookTool {
-    /// The type of its agents, and the name of an agent that has no other.
+    /// The type of its agents, and the name of an agent without another one.
     pub name: &'static str,
     /// The route that its hooks are posted to.
     pub path: &'static str,
-    /// Reads one event; the time is that of the wall clock.
+    /// Decodes one event that arrived at a time of the wall clock.
     read: fn(&str, Time) -> Result<HookEvent, HookError>,
-    /// The answer, as JSON, that stops the agent at a moment; the text is what a person reads.
+    /// The response body that stops the agent at a moment; the text is shown to the user.
     pub stop: fn(BlockingHook, &str) -> String,
 }
 
 impl HookTool {
-    /// Reads the body of one hook that came at `now` by the wall clock.
+    /// Decodes the body of one hook that arrived at `now` by the wall clock.
     pub fn decode(&self, body: &[u8], now: Time) -> Result<HookEvent, HookError> {
         lenient::Body::new(body).read(|text| (self.read)(text, now))
     }
 }
 
-/// One event of one session, before it is known whose it is.
+/// One event of one session, before its agent is known.
 #[derive(Clone, Debug)]
 pub struct HookEvent {
-    /// The session, as a hash: the id itself is kept nowhere.
+    /// The hash of the session's id; the id itself is not kept.
     pub session: u64,
-    /// The subagent that it is about; `None` is the session's own agent.
+    /// The hash of the subagent's id; `None` for the main agent of the session.
     pub subagent: Option<u64>,
-    /// The folder that the session works in.
+    /// The working directory of the session.
     pub cwd: Option<String>,
     /// What happened.
     pub step: SessionEvent,
-    /// When a rate limit ends, as the refusal says.
+    /// When the rate limit ends, if the error message contains a time.
     pub retry_at: Option<Time>,
-    /// Where the agent can be stopped by the answer, when it can.
+    /// Set if the response to the hook can stop the agent.
     pub moment: Option<BlockingHook>,
 }
 
 impl HookEvent {
-    /// The event as one of `agent` in `project`, whose sender was answered with `stop`.
+    /// The event as a hook of `agent` in `project`, which was answered with `stop`.
     pub fn into_hook(self, tool: &HookTool, (project, agent): (Arc<str>, Arc<str>), stop: Option<StopOrder>) -> Hook {
         let Self { session, subagent, step, retry_at, .. } = self;
         Hook { project, agent, agent_type: tool.name.into(), session, subagent, event: step, retry_at, stop }
     }
 }
 
-/// Why a hook was rejected; it quotes nothing of the body.
+/// Why a hook was rejected. Never quotes the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HookError {
-    /// It is no JSON object.
-    #[error("the body is no JSON object, at line {line} column {column}")]
+    /// The body is not a JSON object.
+    #[error("expected a JSON object at line {line} column {column}")]
     NotAnObject {
         /// The line, counted from 1.
         line: usize,
-        /// The column.
+        /// The column, counted from 1.
         column: usize,
     },
-    /// Nothing in it says what happened.
-    #[error("the body has no text in `hook_event_name`")]
+    /// The event has no name.
+    #[error("expected the name of an event in `hook_event_name`")]
     NoEvent,
 }
 
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct BorrowedText<'a>(#[serde(borrow)] Cow<'a, str>);
 
 fn text(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
     let raw = value?.get();
-    let text = match serde_json::from_str::<Text<'_>>(raw) {
+    let text = match serde_json::from_str::<BorrowedText<'_>>(raw) {
         Ok(text) => text.0,
-        // Half a surrogate pair passes where it is not looked at.
+        // Unpaired surrogates are accepted by the parser of the body, and rejected by this one.
         Err(_) => Cow::Owned(serde_json::from_str(&lenient::rewrite(raw.as_bytes())?).ok()?),
     };
     (!text.is_empty()).then_some(text)
 }
 
-/// A name that a program gave, as opposed to what somebody wrote.
-fn word(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
-    let is_word = |text: &str| {
+/// A string that is an identifier, rather than text that a person may have written.
+fn identifier(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
+    let is_identifier = |text: &str| {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':' | b'/');
-        text.len() <= MAX_WORD && text.bytes().all(fits)
+        text.len() <= MAX_IDENTIFIER && text.bytes().all(fits)
     };
-    text(value).filter(|text| is_word(text))
+    text(value).filter(|text| is_identifier(text))
 }
 
-/// The same after a restart, so that sessions that were saved are found again.
+/// A hash that is stable across restarts, so that saved sessions are found again.
 fn hash(id: &str) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
 }

@@ -1,4 +1,4 @@
-//! Updates that outlive the text they were read from: so they are decoded where they arrive, and handed on.
+//! Copies updates out of the text that they borrow from, so that a body can be decoded where it arrives and sent on.
 
 use std::borrow::Cow;
 
@@ -9,12 +9,12 @@ use crate::decode::lenient;
 use crate::model::update::{Ordinal, RateLimitUpdate};
 use crate::model::{AgentUpdate, Batch, ComponentUpdate, Patch, Time, UsageUpdate};
 
-/// A pushed body, decoded.
+/// A pushed body and the update that it was decoded into.
 #[derive(Debug)]
 pub struct DecodedPush<T> {
-    /// What it says.
+    /// The update.
     pub update: T,
-    /// The body as it was read: where a strict reader would not take it, as it was rewritten.
+    /// The body as valid JSON: rewritten where a strict parser would reject it.
     pub body: Bytes,
 }
 

@@ -1,4 +1,4 @@
-//! A polled page before it is understood: is it text, is it JSON of a bearable size, does it say that it is an error.
+//! Checks that polled pages of all kinds have in common: valid text, JSON within limits, and errors that a page reports.
 
 use std::borrow::Cow;
 
@@ -11,21 +11,21 @@ use crate::decode::read::{Key, Read, Scalar, Seed};
 use crate::model::{SourceError, SourceErrorReason};
 use crate::text;
 
-/// Most values in a page that is held as a tree: at up to about 100 bytes each, a hundred megabytes at the very worst.
+/// Most values in a page that is parsed into a tree: at up to about 100 bytes each, that takes 100 MB at most.
 /// 10,000 agents with thirty fields are 300,000.
 const MAX_VALUES: usize = 1_000_000;
 
-/// A poll that failed for `reason`, with a message that is cleaned and cut, since parts of it are the upstream's words.
+/// The error of a poll. The message is sanitised and cut, since it may quote the upstream.
 pub(super) fn failed(reason: SourceErrorReason, message: &str) -> SourceError {
     SourceError { reason, message: text::clean(message, MAX_REASON).into_owned() }
 }
 
-/// A page that can't be read.
+/// The error of a page that can't be decoded.
 pub(super) fn malformed(message: &str) -> SourceError {
     failed(SourceErrorReason::Malformed, message)
 }
 
-/// The body as text, rewritten where only that makes JSON of it.
+/// The body as text, rewritten if it is no valid JSON otherwise.
 pub(super) fn text(body: &[u8]) -> Result<Cow<'_, str>, SourceError> {
     let text = match (lenient::rewrite(body), std::str::from_utf8(body)) {
         (Some(rewritten), _) => Cow::Owned(rewritten),
@@ -38,9 +38,9 @@ pub(super) fn text(body: &[u8]) -> Result<Cow<'_, str>, SourceError> {
     Ok(text)
 }
 
-/// The page as a tree, nested at most 128 deep.
+/// The page as a tree, with at most 128 levels.
 pub(super) fn tree(text: &str) -> Result<Value, SourceError> {
-    // Each value but the first comes after one of these; text that holds them only makes the guess higher.
+    // All values but the first follow one of these characters. Strings that contain them only raise the estimate.
     let values = text.bytes().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count();
     if values > MAX_VALUES {
         let message = format!("the page holds more than {MAX_VALUES} values; poll a smaller page");
@@ -49,33 +49,33 @@ pub(super) fn tree(text: &str) -> Result<Value, SourceError> {
     serde_json::from_str(text).map_err(|error| malformed(&format!("the body is not JSON: {error}")))
 }
 
-/// The error that the page speaks of: text under `error`, or under `error.message`; `None` when it does not,
-/// or is no JSON object at all.
-pub(super) fn said_error(text: &str) -> Option<SourceError> {
-    let mut said = Said { key: "error", value: Scalar::Null };
+/// The error that the page reports: the text of `error` or `error.message`; `None` without one, or when the page is not a
+/// JSON object.
+pub(super) fn reported_error(text: &str) -> Option<SourceError> {
+    let mut reader = ErrorReader { key: "error", value: Scalar::Null };
     let mut input = serde_json::Deserializer::from_str(text);
-    Seed(&mut said).deserialize(&mut input).ok()?;
-    let words = match said.value {
-        Scalar::Text(words) if !words.trim_ascii().is_empty() => text::clean(&words, MAX_TEXT).into_owned(),
+    Seed(&mut reader).deserialize(&mut input).ok()?;
+    let message = match reader.value {
+        Scalar::Text(text) if !text.trim_ascii().is_empty() => text::clean(&text, MAX_TEXT).into_owned(),
         Scalar::Flag(true) => "true".to_owned(),
         _ => return None,
     };
-    Some(failed(SourceErrorReason::Upstream, &format!("the upstream answers with an error: {words}")))
+    Some(failed(SourceErrorReason::Upstream, &format!("the upstream reports an error: {message}")))
 }
 
-struct Said<'a> {
+struct ErrorReader<'a> {
     key: &'static str,
     value: Scalar<'a>,
 }
 
-impl<'de> Read<'de> for Said<'de> {
+impl<'de> Read<'de> for ErrorReader<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
         let wanted = self.key;
         while let Some(found) = map.next_key_seed(Key(|key: &str| key == wanted))? {
             if !found {
                 map.next_value::<IgnoredAny>()?;
             } else if wanted == "error" {
-                let mut inner = Said { key: "message", value: Scalar::Null };
+                let mut inner = ErrorReader { key: "message", value: Scalar::Null };
                 map.next_value_seed(Seed(&mut inner))?;
                 self.value = inner.value;
             } else {
@@ -86,7 +86,7 @@ impl<'de> Read<'de> for Said<'de> {
     }
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
-        // A page that is itself a word is not an error of its own making; below `error`, the word is the error.
+        // A page that is a scalar reports no error; a scalar below `error` is the message.
         if self.key == "message" {
             self.value = value;
         }
@@ -99,17 +99,17 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Option<&str>) {
-        let said = said_error(text).map(|error| error.message);
-        let expected = expected.map(|words| format!("the upstream answers with an error: {words}"));
-        assert_eq!(said, expected, "{text}");
+        let found = reported_error(text).map(|error| error.message);
+        let expected = expected.map(|message| format!("the upstream reports an error: {message}"));
+        assert_eq!(found, expected, "{text}");
     }
 
     #[test]
-    fn an_error_is_heard_in_each_of_its_forms() {
+    fn errors_are_found_in_all_forms() {
         check(r#"{"error": "database is locked"}"#, Some("database is locked"));
         check(r#"{"agents": [], "error": {"code": 7, "message": "no\u001b[1m"}}"#, Some("no"));
         check(r#"{"error": true}"#, Some("true"));
-        for calm in [
+        for other in [
             r#"{"error": null}"#,
             r#"{"error": ""}"#,
             r#"{"error": false}"#,
@@ -118,18 +118,20 @@ mod tests {
             "{",
             r#"{"error": {"message": {}}}"#,
         ] {
-            check(calm, None);
+            check(other, None);
         }
-        assert!(said_error(&format!(r#"{{"error": "{}"}}"#, "x".repeat(9_999))).expect("an error").message.len() < 600);
+        assert!(
+            reported_error(&format!(r#"{{"error": "{}"}}"#, "x".repeat(9_999))).expect("an error").message.len() < 600
+        );
     }
 
     #[test]
-    fn a_page_is_bounded_before_it_is_a_tree() {
+    fn pages_are_limited_before_they_are_parsed() {
         let many = format!("[{}0]", "0,".repeat(MAX_VALUES));
-        assert_eq!(tree(&many).expect_err("refused").reason, SourceErrorReason::TooLarge);
+        assert_eq!(tree(&many).expect_err("rejected").reason, SourceErrorReason::TooLarge);
         let deep = format!("{}{}", "[".repeat(9_999), "]".repeat(9_999));
-        assert_eq!(tree(&deep).expect_err("refused").reason, SourceErrorReason::Malformed);
-        assert_eq!(text(b" \n").expect_err("refused").message, "the body is empty");
+        assert_eq!(tree(&deep).expect_err("rejected").reason, SourceErrorReason::Malformed);
+        assert_eq!(text(b" \n").expect_err("rejected").message, "the body is empty");
         assert_eq!(text(b"\xef\xbb\xbf[\"\xff\"]").expect("rewritten"), "[\"\u{fffd}\"]");
     }
 }

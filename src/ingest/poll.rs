@@ -1,15 +1,12 @@
-//! The poll loop: one task for each source, which asks, waits and asks again, and never gives up.
+//! The poll loop: one task for each source, which polls it at its interval, retrying with back-off.
 //!
-//! Owns the rhythm, the deadline of a poll and what of its outcome is fit to be reported. A failed poll reports why
-//! and changes no agent; the next one that succeeds makes up for it. Refuses to know what the answers mean.
-//!
-//! Batches of polls carry no `ttl`: how long agents of a polled source may stay silent depends on the source's own
-//! rhythm and on whether it answers, which the fleet knows from the reports.
+//! A failed poll is reported with its reason and changes no agent. Batches of polls have no `ttl`: when agents of a polled
+//! source go stale depends on the source's interval and on whether it responds, which the fleet knows from the reports.
 
 pub(super) mod http_json;
 pub(super) mod orchestrator_cc;
 pub(super) mod request;
-mod rhythm;
+mod schedule;
 mod validate;
 
 pub use validate::validate;
@@ -24,8 +21,8 @@ use tokio_util::task::TaskTracker;
 
 use self::http_json::HttpJson;
 use self::orchestrator_cc::OrchestratorCc;
-use self::request::Requester;
-use self::rhythm::Rhythm;
+use self::request::SourceClient;
+use self::schedule::PollSchedule;
 use super::config::{SourceConfig, SourceKind};
 use super::page::{failed, malformed};
 use crate::clock::{Clock, Stopwatch};
@@ -34,13 +31,13 @@ use crate::model::{Batch, PollReport, Problem, SourceError, SourceErrorReason, d
 /// Most projects of one source.
 const MAX_PROJECTS: usize = 1_000;
 
-/// Starts one task for each of `sources`; outcomes go to `reports`.
+/// Starts one task for each of `sources`; results go to `reports`.
 ///
-/// A task that panics cancels the token.
+/// The token is cancelled when a task panics.
 ///
-/// Polls rest while `monitoring` is false. The tasks end when `stop` is cancelled, in the midst of a poll too, or when
-/// nobody reads `reports` any more; the tracker is closed, so that waiting for it waits for all of them. The error is
-/// what [`super::validate`] would have found.
+/// Nothing is polled while `monitoring` is false. The tasks end when `stop` is cancelled, even during a poll, or when
+/// `reports` is closed; the tracker is closed, so that waiting for it waits for all of them. The error is what
+/// [`super::validate`] reports.
 pub fn start(
     sources: &[SourceConfig],
     clock: &Clock,
@@ -53,48 +50,48 @@ pub fn start(
         Poller::new(source, clock.clone()).map_err(|problems| problems.into_iter().map(of_source).collect())
     };
     let pollers: Result<Vec<_>, Vec<_>> = sources.iter().enumerate().map(poller).collect();
-    let (tracker, broken) = (TaskTracker::new(), CancellationToken::new());
+    let (tracker, aborted) = (TaskTracker::new(), CancellationToken::new());
     for (poller, source) in pollers?.into_iter().zip(sources) {
-        let task = Task {
+        let task = PollTask {
             poller,
-            rhythm: Rhythm::new(source.interval),
+            schedule: PollSchedule::new(source.interval),
             timeout: source.timeout,
             reports: reports.clone(),
             monitoring: monitoring.clone(),
         };
-        let (stop, unless_done) = (stop.clone(), broken.clone().drop_guard());
+        let (stop, abort_guard) = (stop.clone(), aborted.clone().drop_guard());
         tracker.spawn(async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = task.run() => {}
             }
-            unless_done.disarm();
+            abort_guard.disarm();
         });
     }
     tracker.close();
-    Ok((tracker, broken))
+    Ok((tracker, aborted))
 }
 
-struct Task {
+struct PollTask {
     poller: Poller,
-    rhythm: Rhythm,
+    schedule: PollSchedule,
     timeout: Duration,
     reports: mpsc::Sender<PollReport>,
     monitoring: watch::Receiver<bool>,
 }
 
-impl Task {
+impl PollTask {
     async fn run(mut self) {
-        tokio::time::sleep(self.rhythm.phase()).await;
+        tokio::time::sleep(self.schedule.first_delay()).await;
         loop {
-            // Without a switch there is nobody left to poll for.
+            // The other end is dropped when the program stops.
             if self.monitoring.wait_for(|on| *on).await.is_err() {
                 return;
             }
             let watch = Stopwatch::start();
             let polled = tokio::time::timeout(self.timeout, self.poller.poll()).await;
             let result = polled.unwrap_or_else(|_| Err(late(self.timeout)));
-            let delay = self.rhythm.after(result.is_ok(), watch.elapsed());
+            let delay = self.schedule.delay_after(result.is_ok(), watch.elapsed());
             let source = Arc::clone(&self.poller.name);
             if self.reports.send(PollReport { source, result }).await.is_err() {
                 return;
@@ -108,65 +105,65 @@ fn late(timeout: Duration) -> SourceError {
     let within = duration::exact(timeout);
     failed(
         SourceErrorReason::Timeout,
-        &format!("no whole answer within {within}; see whether it hangs, or raise `timeout`"),
+        &format!("no complete response within {within}; check whether it hangs, or raise `timeout`"),
     )
 }
 
-/// One source, and what is remembered of it between polls.
+/// Polls one source, and keeps state between polls.
 #[derive(Debug)]
 pub struct Poller {
     name: Arc<str>,
     project: String,
     clock: Clock,
-    requester: Arc<Requester>,
-    kind: Kind,
-    /// Projects that earlier polls reported and none reported as gone.
+    client: Arc<SourceClient>,
+    kind: PollerKind,
+    /// Projects that earlier polls reported, and that have not been reported as removed.
     projects: BTreeSet<String>,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum PollerKind {
     OrchestratorCc(OrchestratorCc),
     HttpJson(Arc<HttpJson>),
 }
 
 impl Poller {
-    /// A poller for `source`; the error is what [`super::validate`] would have found, with paths from the source on.
+    /// A poller for `source`; the error is what [`super::validate`] reports, with paths below the source.
     pub fn new(source: &SourceConfig, clock: Clock) -> Result<Self, Vec<Problem>> {
         let kind = match source.kind {
-            SourceKind::OrchestratorCc => Kind::OrchestratorCc(OrchestratorCc::default()),
-            SourceKind::HttpJson => Kind::HttpJson(Arc::new(HttpJson::compile(source)?)),
+            SourceKind::OrchestratorCc => PollerKind::OrchestratorCc(OrchestratorCc::default()),
+            SourceKind::HttpJson => PollerKind::HttpJson(Arc::new(HttpJson::compile(source)?)),
         };
         Ok(Self {
             name: Arc::from(source.name.as_str()),
             project: source.project.clone().unwrap_or_else(|| source.name.clone()),
             clock,
-            requester: Arc::new(Requester::new(source)?),
+            client: Arc::new(SourceClient::new(source)?),
             kind,
             projects: BTreeSet::new(),
         })
     }
 
-    /// Asks once, without a deadline of its own: one batch for each project. A complete batch names all agents of its
-    /// project; a project that is reported no more gets one without agents.
+    /// Polls once, without a timeout: one batch for each project. A complete batch lists all agents of its project; for a
+    /// project that is no longer reported there is one without agents.
     pub async fn poll(&mut self) -> Result<Vec<Batch<'static>>, SourceError> {
         let batches = match &mut self.kind {
-            Kind::OrchestratorCc(orchestrator) => {
-                orchestrator.poll(&self.requester, &self.clock, &self.project).await?
+            PollerKind::OrchestratorCc(orchestrator) => {
+                orchestrator.poll(&self.client, &self.clock, &self.project).await?
             }
-            Kind::HttpJson(page) => {
+            PollerKind::HttpJson(page) => {
                 let (page, clock, project) = (Arc::clone(page), self.clock.clone(), self.project.clone());
                 let read = move |text: &str| page.read(text, clock.wall(), &project);
-                self.requester.fetch(&[], read).await.map_err(|failure| failure.error)?
+                self.client.fetch(&[], read).await.map_err(|failure| failure.error)?
             }
         };
-        self.settle(batches)
+        self.check(batches)
     }
 
-    fn settle(&mut self, mut batches: Vec<Batch<'static>>) -> Result<Vec<Batch<'static>>, SourceError> {
+    fn check(&mut self, mut batches: Vec<Batch<'static>>) -> Result<Vec<Batch<'static>>, SourceError> {
         let rejected: usize = batches.iter().map(|batch| batch.rejected.len()).sum();
         if rejected > 0 && batches.iter().all(|batch| batch.agents.is_empty() && batch.components.is_empty()) {
-            // Not a single one: it is the page that is wrong, or our idea of it.
+            // Without a single valid agent, the page itself is wrong, or the configuration of its fields.
             let first = batches.iter().find_map(|batch| batch.rejected.first()).map_or("", |first| &first.error);
             return Err(malformed(&format!("none of {rejected} agents could be read; the first: {first}")));
         }
@@ -174,7 +171,7 @@ impl Poller {
         if reported.len() > MAX_PROJECTS {
             return Err(failed(SourceErrorReason::TooLarge, &format!("more than {MAX_PROJECTS} projects in one page")));
         }
-        // Somebody who was not read may belong to a project that seems to be gone.
+        // A rejected agent may belong to a project that seems to be removed.
         if batches.iter().all(|batch| batch.complete) {
             let gone = self.projects.difference(&reported).cloned();
             let gone: Vec<_> =

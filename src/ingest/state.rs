@@ -1,7 +1,8 @@
-//! The body of `POST /api/state`: agents and components of one project, read in one pass into borrowed fields.
+//! Decodes the body of `POST /api/state`: agents and components of one project, in one pass into borrowed fields. This is
+//! the hottest path of the program, so that it builds no trees and copies no text.
 //!
-//! A value that can't be read costs itself, and one that nobody else can be known by costs its agent: it is rejected with
-//! its place, its field and what would do. Only a body that is no batch at all is refused whole. Refuses trees and copies: this is the hottest path of the program.
+//! An invalid value is rejected alone, an invalid name with its agent; each rejection has its position, field, reason and
+//! remedy. Only a body that is no batch is rejected as a whole.
 
 mod component;
 mod encode;
@@ -12,11 +13,11 @@ use std::time::Duration;
 
 use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 
-use self::component::Components;
+use self::component::ComponentList;
 pub use self::encode::encode_state;
-use self::ordinal::Ordinals;
-use super::draft::{Draft, Fault, MAX_RATE_LIMITS, Place, reject};
-use super::fields::{Group, Member};
+use self::ordinal::OrdinalDraft;
+use super::draft::{AgentDraft, ItemError, ItemLocation, MAX_RATE_LIMITS, reject};
+use super::fields::{CounterGroup, KeyMeaning};
 use super::{MAX_AGENTS, MAX_TEXT, PushDecodeError};
 use crate::decode::read::{Key, Read, Scalar, Seed, Unfit};
 use crate::decode::words;
@@ -25,21 +26,21 @@ use crate::model::{AgentUpdate, Batch, DEFAULT_PROJECT, RejectReason, Time, dura
 use crate::text;
 use crate::text::names;
 
-/// The longest promise to be heard from again.
+/// The longest `ttl`.
 const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);
-/// What most agents take in JSON, in bytes: only a first guess at how many there are.
+/// The size of a typical agent in JSON, in bytes, to estimate how many there are.
 const TYPICAL_AGENT: usize = 256;
 
-/// Reads the body of `POST /api/state`.
+/// Decodes the body of `POST /api/state`.
 ///
-/// Every field is understood in snake_case and camelCase, and under the names that earlier systems used. Times are
-/// RFC 3339, Unix seconds or milliseconds, and taken as said: only who knows the clock that they were said by can tell
-/// what is yet to come. `now` is that of the wall clock. Null clears what can be cleared.
-/// A single number for `tokens` or `tokensUsed` counts as input where no split is given; `retryAfter` (seconds, or a
-/// time) becomes a limit on requests of the provider `unknown`. `ttl` is seconds or a duration such as `5m`.
+/// Fields are accepted in snake_case and camelCase, and under the names of earlier systems. Times are RFC 3339, Unix seconds
+/// or milliseconds; a time in the future is accepted, since the sender's clock is not known here. `now` is the time of the
+/// wall clock. Null clears fields that can be cleared. A single number for `tokens` or `tokensUsed` counts as input unless
+/// tokens are given by type; `retryAfter` (seconds, or a time) becomes a limit on requests of the provider `unknown`. `ttl`
+/// is seconds or a duration such as `5m`.
 ///
-/// A batch that says `complete` loses that mark when an agent in it was rejected: whom it failed to name must not
-/// be taken for gone. `complete` without the list `agents` is rejected for the same reason.
+/// A batch is not `complete` when an agent of it was rejected, since that one must not be removed. `complete` without the
+/// list `agents` is rejected for the same reason.
 pub fn decode_state(body: &str, now: Time) -> Result<Batch<'_>, PushDecodeError> {
     let Decoded { project, mut batch, whole } = decode(body, now)?;
     batch.project = project.unwrap_or(Cow::Borrowed(DEFAULT_PROJECT));
@@ -47,33 +48,38 @@ pub fn decode_state(body: &str, now: Time) -> Result<Batch<'_>, PushDecodeError>
     Ok(batch)
 }
 
-/// Reads bodies of `POST /api/state` that outlive their text, such as those that a poll was written down as.
+/// Decodes bodies of `POST /api/state` into owned batches, such as those that a poll was recorded as.
 pub fn decode_states(bodies: &[String], now: Time) -> Result<Vec<Batch<'static>>, PushDecodeError> {
     bodies.iter().map(|body| decode_state(body, now).map(super::owned::batch)).collect()
 }
 
-/// A batch as it was read.
+/// A decoded batch.
 pub(super) struct Decoded<'a> {
-    /// The project, `None` when the body names none.
+    /// The project; `None` when the body has none.
     pub(super) project: Option<Cow<'a, str>>,
-    /// The rest; its own `project` is not set yet.
+    /// The batch, without its project.
     pub(super) batch: Batch<'a>,
-    /// Whether agents were listed and all of them were read, so that who is not in the batch was not listed.
+    /// Whether there is a list of agents and none was rejected.
     pub(super) whole: bool,
 }
 
-/// [`decode_state`] for callers with a default project, and a mind of their own about completeness.
+/// [`decode_state`] for callers with another default project or rule for completeness.
 pub(super) fn decode(body: &str, now: Time) -> Result<Decoded<'_>, PushDecodeError> {
-    let mut reader =
-        Body { now, project: None, batch: Batch::default(), guess: body.len() / TYPICAL_AGENT, whole: false };
+    let mut reader = StateBodyReader {
+        now,
+        project: None,
+        batch: Batch::default(),
+        guess: body.len() / TYPICAL_AGENT,
+        whole: false,
+    };
     let mut input = serde_json::Deserializer::from_str(body);
     Seed(&mut reader).deserialize(&mut input).map_err(|error| PushDecodeError::new(&error))?;
     input.end().map_err(|error| PushDecodeError::new(&error))?;
-    let Body { project, batch, whole, .. } = reader;
+    let StateBodyReader { project, batch, whole, .. } = reader;
     Ok(Decoded { project, batch, whole })
 }
 
-struct Body<'a> {
+struct StateBodyReader<'a> {
     now: Time,
     project: Option<Cow<'a, str>>,
     batch: Batch<'a>,
@@ -82,7 +88,7 @@ struct Body<'a> {
     whole: bool,
 }
 
-enum Part {
+enum StateKey {
     Project,
     Complete,
     Ttl,
@@ -92,50 +98,50 @@ enum Part {
     Unknown,
 }
 
-fn part(key: &str) -> Part {
+fn state_key(key: &str) -> StateKey {
     match key {
-        "project" | "projectId" | "project_id" => Part::Project,
-        "complete" => Part::Complete,
-        "ttl" => Part::Ttl,
-        "ordinal" => Part::Ordinal,
-        "agents" => Part::Agents,
-        "components" => Part::Components,
-        _ => Part::Unknown,
+        "project" | "projectId" | "project_id" => StateKey::Project,
+        "complete" => StateKey::Complete,
+        "ttl" => StateKey::Ttl,
+        "ordinal" => StateKey::Ordinal,
+        "agents" => StateKey::Agents,
+        "components" => StateKey::Components,
+        _ => StateKey::Unknown,
     }
 }
 
-impl<'de> Read<'de> for Body<'de> {
+impl<'de> Read<'de> for StateBodyReader<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
         let (mut agents, mut components) = (false, false);
-        while let Some(part) = map.next_key_seed(Key(part))? {
+        while let Some(part) = map.next_key_seed(Key(state_key))? {
             match part {
-                Part::Project => self.project = project(map.next_value()?)?,
-                Part::Complete => {
+                StateKey::Project => self.project = project(map.next_value()?)?,
+                StateKey::Complete => {
                     let read = complete(&map.next_value()?);
-                    self.batch.complete = self.kept(read).unwrap_or_default();
+                    self.batch.complete = self.valid(read).unwrap_or_default();
                 }
-                Part::Ttl => {
+                StateKey::Ttl => {
                     let read = ttl(&map.next_value()?);
-                    self.batch.ttl = self.kept(read).flatten();
+                    self.batch.ttl = self.valid(read).flatten();
                 }
-                Part::Ordinal => {
-                    let mut ordinal = Ordinals::default();
+                StateKey::Ordinal => {
+                    let mut ordinal = OrdinalDraft::default();
                     map.next_value_seed(Seed(&mut ordinal))?;
                     let read = ordinal.finish();
-                    self.batch.ordinal = self.kept(read).flatten();
+                    self.batch.ordinal = self.valid(read).flatten();
                 }
-                Part::Agents => map.next_value_seed(Seed(&mut Agents { body: self, listed: &mut agents }))?,
-                Part::Components => {
+                StateKey::Agents => map.next_value_seed(Seed(&mut AgentList { body: self, listed: &mut agents }))?,
+                StateKey::Components => {
                     let batch = &mut self.batch;
                     let listed = &mut components;
                     let into = (&mut batch.components, &mut batch.rejected);
-                    map.next_value_seed(Seed(&mut Components { components: into.0, rejected: into.1, listed }))?;
+                    map.next_value_seed(Seed(&mut ComponentList { components: into.0, rejected: into.1, listed }))?;
                 }
-                Part::Unknown => _ = map.next_value::<IgnoredAny>()?,
+                StateKey::Unknown => _ = map.next_value::<IgnoredAny>()?,
             }
         }
         if !agents && !components {
-            // What stands in their places says more than that they are missing.
+            // An error about their values is more specific than that they are missing.
             let found = self.batch.rejected.iter().find(|it| matches!(it.field, "agents" | "components"));
             return Err(A::Error::custom(
                 found.map_or("neither `agents` nor `components`; send {\"agents\": [{\"name\": …}]}", |found| {
@@ -146,7 +152,7 @@ impl<'de> Read<'de> for Body<'de> {
         if self.batch.complete && !agents {
             self.batch.complete = false;
             let error = "`complete` without `agents`; list the agents that there are, or `[]` for none".to_owned();
-            self.reject(Fault { field: "complete", reason: RejectReason::Value, error });
+            self.reject(ItemError { field: "complete", reason: RejectReason::Value, error });
         }
         Ok(())
     }
@@ -156,33 +162,32 @@ impl<'de> Read<'de> for Body<'de> {
     }
 }
 
-impl Body<'_> {
-    fn reject(&mut self, fault: Fault) {
-        reject(&mut self.batch.rejected, Place::BODY, "", fault);
+impl StateBodyReader<'_> {
+    fn reject(&mut self, item_error: ItemError) {
+        reject(&mut self.batch.rejected, ItemLocation::BODY, "", item_error);
     }
 
-    /// What was read of a field of the body itself, unless it can't be.
-    fn kept<T>(&mut self, read: Result<T, Fault>) -> Option<T> {
-        read.map_err(|fault| self.reject(fault)).ok()
+    /// The value of a field of the body; an invalid one is rejected.
+    fn valid<T>(&mut self, read: Result<T, ItemError>) -> Option<T> {
+        read.map_err(|item_error| self.reject(item_error)).ok()
     }
 }
 
-/// The value of `project`; `None` for null. One that can't be used leaves nothing of the body: whose agents they are is
-/// not known.
+/// The value of `project`; `None` for null. An invalid one rejects the body, since the project of its agents is unknown.
 pub(super) fn project<'a, E: Error>(value: Scalar<'a>) -> Result<Option<Cow<'a, str>>, E> {
     match value {
         Scalar::Null => Ok(None),
         Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => Ok(Some(name)),
-        other => Err(E::custom(Fault::unfit_name("project", &other).error)),
+        other => Err(E::custom(ItemError::invalid_name_in("project", &other).error)),
     }
 }
 
-fn complete(value: &Scalar<'_>) -> Result<bool, Fault> {
-    let flag = value.flag().map_err(|unfit| Fault::unfit("complete", &value.shown(), unfit))?;
+fn complete(value: &Scalar<'_>) -> Result<bool, ItemError> {
+    let flag = value.flag().map_err(|unfit| ItemError::invalid_value("complete", &value.shown(), unfit))?;
     Ok(flag.unwrap_or(false))
 }
 
-fn ttl(value: &Scalar<'_>) -> Result<Option<Duration>, Fault> {
+fn ttl(value: &Scalar<'_>) -> Result<Option<Duration>, ItemError> {
     let ttl = match value {
         Scalar::Text(text) => duration::parse(text).ok(),
         Scalar::Null => return Ok(None),
@@ -192,28 +197,28 @@ fn ttl(value: &Scalar<'_>) -> Result<Option<Duration>, Fault> {
         Some(ttl) if !ttl.is_zero() && ttl <= MAX_TTL => Ok(Some(ttl)),
         _ => {
             let unfit = Unfit("seconds or a duration such as 5m, more than 0 and at most 30d");
-            Err(Fault::unfit("ttl", &value.shown(), unfit))
+            Err(ItemError::invalid_value("ttl", &value.shown(), unfit))
         }
     }
 }
 
-struct Agents<'x, 'a> {
-    body: &'x mut Body<'a>,
+struct AgentList<'x, 'a> {
+    body: &'x mut StateBodyReader<'a>,
     listed: &'x mut bool,
 }
 
-impl<'de> Read<'de> for Agents<'_, 'de> {
+impl<'de> Read<'de> for AgentList<'_, 'de> {
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         *self.listed = true;
-        let Body { now, batch, guess, whole, .. } = &mut *self.body;
+        let StateBodyReader { now, batch, guess, whole, .. } = &mut *self.body;
         *whole = true;
         batch.agents.reserve((*guess).clamp(1, 1024));
         for index in 0..MAX_AGENTS {
-            let mut agent = Draft::new(*now);
+            let mut agent = AgentDraft::new(*now);
             if list.next_element_seed(Seed(&mut agent))?.is_none() {
                 return Ok(());
             }
-            match agent.finish().settle(Place::agent(index), &mut batch.rejected) {
+            match agent.finish().report(ItemLocation::agent(index), &mut batch.rejected) {
                 Some(agent) => batch.agents.push(AgentUpdate { index, ..agent }),
                 None => *whole = false,
             }
@@ -221,20 +226,20 @@ impl<'de> Read<'de> for Agents<'_, 'de> {
         let more = skip(&mut list)?;
         if more > 0 {
             *whole = false;
-            self.body.reject(Fault::surplus("agents", more, MAX_AGENTS));
+            self.body.reject(ItemError::too_many_items("agents", more, MAX_AGENTS));
         }
         Ok(())
     }
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         if value != Scalar::Null {
-            self.body.reject(Fault::unfit("agents", &value.shown(), Unfit("a list")));
+            self.body.reject(ItemError::invalid_value("agents", &value.shown(), Unfit("a list")));
         }
         Ok(())
     }
 }
 
-/// Passes over the rest of a list; returns how many there were.
+/// Skips the rest of a list; returns the number of its elements.
 pub(super) fn skip<'de, A: SeqAccess<'de>>(list: &mut A) -> Result<usize, A::Error> {
     let mut count = 0;
     while list.next_element::<IgnoredAny>()?.is_some() {
@@ -243,36 +248,39 @@ pub(super) fn skip<'de, A: SeqAccess<'de>>(list: &mut A) -> Result<usize, A::Err
     Ok(count)
 }
 
-impl<'de> Read<'de> for Draft<'de> {
+impl<'de> Read<'de> for AgentDraft<'de> {
     #[inline]
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(member) = map.next_key_seed(Key(Member::of))? {
+        while let Some(member) = map.next_key_seed(Key(KeyMeaning::of))? {
             match member {
-                Member::Field(field) => {
+                KeyMeaning::Field(field) => {
                     let value = map.next_value()?;
                     self.set(field, value);
                 }
-                Member::Group(group) => map.next_value_seed(Seed(&mut Counters { draft: self, group }))?,
-                Member::RateLimits => map.next_value_seed(Seed(&mut RateLimits(self)))?,
-                Member::Unknown => _ = map.next_value::<IgnoredAny>()?,
+                KeyMeaning::Group(group) => map.next_value_seed(Seed(&mut CounterReader { draft: self, group }))?,
+                KeyMeaning::RateLimits => map.next_value_seed(Seed(&mut RateLimitList(self)))?,
+                KeyMeaning::Unknown => _ = map.next_value::<IgnoredAny>()?,
             }
         }
         Ok(())
     }
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
-        self.fail(Fault::item(RejectReason::Value, format!("an agent is {}; it must be an object", value.shown())));
+        self.fail(ItemError::of_item(
+            RejectReason::Value,
+            format!("an agent is {}; it must be an object", value.shown()),
+        ));
         Ok(())
     }
 }
 
-/// `tokens`, `requests` or `reviews`: an object of counters, or one number for all.
-pub(super) struct Counters<'x, 'a> {
-    pub(super) draft: &'x mut Draft<'a>,
-    pub(super) group: Group,
+/// Reads a group, such as `tokens` or `requests`: an object of counters, or one number for all.
+pub(super) struct CounterReader<'x, 'a> {
+    pub(super) draft: &'x mut AgentDraft<'a>,
+    pub(super) group: CounterGroup,
 }
 
-impl<'de> Read<'de> for Counters<'_, 'de> {
+impl<'de> Read<'de> for CounterReader<'_, 'de> {
     #[inline]
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
         while let Some(field) = map.next_key_seed(Key(|key: &str| self.group.field(key)))? {
@@ -292,30 +300,34 @@ impl<'de> Read<'de> for Counters<'_, 'de> {
             (Scalar::Null, _) => {}
             (value @ (Scalar::Whole(_) | Scalar::Number(_)), Some(field)) => self.draft.set(field, value),
             (value, _) => {
-                self.draft.fault(Fault::unfit(self.group.as_str(), &value.shown(), Unfit("an object of counters")));
+                self.draft.add_error(ItemError::invalid_value(
+                    self.group.as_str(),
+                    &value.shown(),
+                    Unfit("an object of counters"),
+                ));
             }
         }
         Ok(())
     }
 }
 
-struct RateLimits<'x, 'a>(&'x mut Draft<'a>);
+struct RateLimitList<'x, 'a>(&'x mut AgentDraft<'a>);
 
-impl<'de> Read<'de> for RateLimits<'_, 'de> {
+impl<'de> Read<'de> for RateLimitList<'_, 'de> {
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         let mut limits = Vec::with_capacity(1);
         loop {
-            let mut item = RateLimit { limit: RateLimitUpdate::default(), unknown: false, faults: Vec::new() };
+            let mut item = RateLimitDraft { limit: RateLimitUpdate::default(), unknown: false, errors: Vec::new() };
             if list.next_element_seed(Seed(&mut item))?.is_none() {
                 self.0.set_rate_limits(limits);
                 return Ok(());
             }
-            item.faults.into_iter().for_each(|fault| self.0.fault(fault));
+            item.errors.into_iter().for_each(|item_error| self.0.add_error(item_error));
             if item.unknown {
                 continue;
             }
             if limits.len() == MAX_RATE_LIMITS {
-                self.0.fault(Fault::limit("rate_limits", "rate limits of one agent", MAX_RATE_LIMITS));
+                self.0.add_error(ItemError::too_many("rate_limits", "rate limits of one agent", MAX_RATE_LIMITS));
                 skip(&mut list)?;
             } else {
                 limits.push(item.limit);
@@ -326,21 +338,21 @@ impl<'de> Read<'de> for RateLimits<'_, 'de> {
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         match value {
             Scalar::Null => self.0.set_rate_limits(Vec::new()),
-            other => self.0.fault(Fault::unfit("rate_limits", &other.shown(), Unfit("a list"))),
+            other => self.0.add_error(ItemError::invalid_value("rate_limits", &other.shown(), Unfit("a list"))),
         }
         Ok(())
     }
 }
 
-struct RateLimit<'a> {
+struct RateLimitDraft<'a> {
     limit: RateLimitUpdate<'a>,
-    /// Whether it can't be known which limit it is.
+    /// Whether provider or type is invalid, so that the limit can't be identified.
     unknown: bool,
-    faults: Vec<Fault>,
+    errors: Vec<ItemError>,
 }
 
 #[derive(Clone, Copy)]
-enum LimitPart {
+enum LimitKey {
     Provider,
     LimitType,
     Limit,
@@ -349,31 +361,31 @@ enum LimitPart {
     Unknown,
 }
 
-/// The kinds of limit that `limit_type` names.
+/// The values of `limit_type`.
 const LIMIT_TYPES: [&str; 4] = ["requests", "tokens", "input_tokens", "output_tokens"];
 
-fn limit_part(key: &str) -> LimitPart {
+fn limit_key(key: &str) -> LimitKey {
     match key {
-        "provider" => LimitPart::Provider,
-        "limit_type" | "limitType" | "type" => LimitPart::LimitType,
-        "limit" => LimitPart::Limit,
-        "remaining" => LimitPart::Remaining,
-        "reset_at" | "resetAt" | "resets_at" | "resetsAt" => LimitPart::ResetAt,
-        _ => LimitPart::Unknown,
+        "provider" => LimitKey::Provider,
+        "limit_type" | "limitType" | "type" => LimitKey::LimitType,
+        "limit" => LimitKey::Limit,
+        "remaining" => LimitKey::Remaining,
+        "reset_at" | "resetAt" | "resets_at" | "resetsAt" => LimitKey::ResetAt,
+        _ => LimitKey::Unknown,
     }
 }
 
-impl<'de> Read<'de> for RateLimit<'de> {
+impl<'de> Read<'de> for RateLimitDraft<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(part) = map.next_key_seed(Key(limit_part))? {
-            if let LimitPart::Unknown = part {
+        while let Some(part) = map.next_key_seed(Key(limit_key))? {
+            if let LimitKey::Unknown = part {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
             let value: Scalar<'de> = map.next_value()?;
             self.set(part, value);
         }
-        // Who limits and what: a name for the one that does not say, so that two of them are not taken for one.
+        // Defaults for the identity of the limit.
         if self.limit.provider.is_empty() {
             self.limit.provider = Cow::Borrowed("unknown");
         }
@@ -385,34 +397,34 @@ impl<'de> Read<'de> for RateLimit<'de> {
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         self.unknown = true;
-        self.faults.push(Fault::unfit("rate_limits", &value.shown(), Unfit("a list of objects")));
+        self.errors.push(ItemError::invalid_value("rate_limits", &value.shown(), Unfit("a list of objects")));
         Ok(())
     }
 }
 
-impl<'a> RateLimit<'a> {
-    fn set(&mut self, part: LimitPart, value: Scalar<'a>) {
+impl<'a> RateLimitDraft<'a> {
+    fn set(&mut self, part: LimitKey, value: Scalar<'a>) {
         let limit = &mut self.limit;
         let (key, done) = match part {
-            LimitPart::Provider => {
+            LimitKey::Provider => {
                 let kept = value.clone().text(MAX_TEXT);
                 let one = |name: Cow<'_, str>| names::provider(&name).map(|name| Cow::Owned(name.into_owned()));
                 ("rate_limits.provider", kept.map(|name| limit.provider = name.and_then(one).unwrap_or_default()))
             }
-            LimitPart::LimitType => {
+            LimitKey::LimitType => {
                 ("rate_limits.limit_type", limit_type(&value).map(|known| limit.limit_type = Cow::Borrowed(known)))
             }
-            LimitPart::Limit => ("rate_limits.limit", value.count().map(|count| limit.limit = count)),
-            LimitPart::Remaining => ("rate_limits.remaining", value.count().map(|count| limit.remaining = count)),
-            LimitPart::ResetAt | LimitPart::Unknown => {
+            LimitKey::Limit => ("rate_limits.limit", value.count().map(|count| limit.limit = count)),
+            LimitKey::Remaining => ("rate_limits.remaining", value.count().map(|count| limit.remaining = count)),
+            LimitKey::ResetAt | LimitKey::Unknown => {
                 ("rate_limits.reset_at", value.time().map(|time| limit.reset_at = time))
             }
         };
         if let Err(unfit) = done {
-            self.unknown |= matches!(part, LimitPart::Provider | LimitPart::LimitType);
-            // A key that is there again and again says no more than once.
-            if self.faults.iter().all(|fault| fault.field != key) {
-                self.faults.push(Fault::unfit(key, &value.shown(), unfit));
+            self.unknown |= matches!(part, LimitKey::Provider | LimitKey::LimitType);
+            // A repeated key is reported once.
+            if self.errors.iter().all(|item_error| item_error.field != key) {
+                self.errors.push(ItemError::invalid_value(key, &value.shown(), unfit));
             }
         }
     }
@@ -426,9 +438,9 @@ fn limit_type(value: &Scalar<'_>) -> Result<&'static str, Unfit> {
     if let Some(known) = LIMIT_TYPES.into_iter().find(|known| known == word) {
         return Ok(known);
     }
-    let (mut said, mut folded) = ([0; 48], [0; 48]);
-    let said = words::folded(word, &mut said).ok_or(UNFIT)?;
-    LIMIT_TYPES.into_iter().find(|known| words::folded(known, &mut folded) == Some(said)).ok_or(UNFIT)
+    let (mut buffer, mut folded) = ([0; 48], [0; 48]);
+    let given = words::folded(word, &mut buffer).ok_or(UNFIT)?;
+    LIMIT_TYPES.into_iter().find(|known| words::folded(known, &mut folded) == Some(given)).ok_or(UNFIT)
 }
 
 #[cfg(test)]

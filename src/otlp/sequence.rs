@@ -2,7 +2,7 @@
 //! series and for the usage of agents alike.
 //!
 //! Never counts more than was measured, whatever is repeated, reordered or restarted, and whether one process exports
-//! under a set of attributes or several do. Where points of several processes can't be told apart, the smallest total that
+//! under a set of attributes or several do. Where points of several processes can't be distinguished, the smallest total that
 //! explains them counts.
 
 use crate::model::RejectReason;

@@ -17,7 +17,7 @@ pub(super) type Amounts = [f64; COLUMNS];
 const MAX_GROUPS: usize = 65_536;
 /// Signals of one group: three from several libraries, and the price list.
 const MAX_SIGNALS: usize = 12;
-/// The id of the configured price list among the signals of a group. It tells what tokens cost where no signal does.
+/// The id of the configured price list among the signals of a group. It has the cost of tokens where no signal reports it.
 pub(super) const PRICE_LIST: u64 = 0;
 
 /// What the signals of one process reported for one model.
@@ -144,7 +144,7 @@ fn restored(saved: &[f64]) -> Amounts {
 
 /// Reduces `whole`, in which the `parts` are included, to what is left without them.
 ///
-/// A part that was counted within the whole before any signal reported it apart stays there: what one signal tells apart
+/// A part that was counted within the whole before any signal reported it apart stays there: what one signal reports apart
 /// and another does not is counted once.
 fn subtract_parts(largest: &mut Amounts, counted: &Amounts, whole: UsageColumn, parts: &[UsageColumn]) {
     let get = |amounts: &Amounts, column: UsageColumn| amounts.get(column as usize).copied().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! Hooks of Claude Code, recorded and real: status, alerts, privacy, restarts.
 
-mod brake;
+mod budgets;
 pub(crate) mod claude_code;
 
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("hooks: sessions survive a kill", &[], killed),
         trial("hooks: recorded hooks are replayed", &[], replayed),
     ];
-    trials.extend(brake::trials());
+    trials.extend(budgets::trials());
     trials.extend(claude_code::trials());
     trials
 }
@@ -88,7 +88,7 @@ fn recordings() {
         ("refused-tool", &["running", allowed, "completed"]),
         ("background-task", &["running", "running: a background task is running", "running", "idle", "completed"]),
         ("rate-limit", &["running", "waiting_dependency: rate-limited", "failed: rate-limited"]),
-        ("refused-key", &["running", "failed: failed by authentication"]),
+        ("refused-key", &["running", "failed: authentication failed"]),
         ("ended-at-work", &["running", "failed: session ended during a task"]),
         (
             "terminal",
@@ -201,7 +201,7 @@ fn rate_limit() {
     }
     hook(&lookout, "s", "UserPromptSubmit", json!({}));
     hook(&lookout, "s", "StopFailure", json!({"error": "billing_error"}));
-    assert_eq!(worker(&lookout), "failed: failed by billing");
+    assert_eq!(worker(&lookout), "failed: billing error");
     assert_eq!(alerts(&lookout), ["AgentDown error", "RateLimited warning"]);
 }
 

@@ -1,8 +1,8 @@
-//! One hook event of Claude Code, as far as it says anything about status.
+//! Decodes the hooks of Claude Code.
 //!
-//! Fields of an unexpected type count as absent, and events that are not known say no more than that the agent lives: a
-//! newer version must not lose its status over them. The names are those that Claude Code 2.1.197 and 2.1.329
-//! list; HTTP hooks are not run for `SessionStart`, which a hook of the kind `command` may post.
+//! Fields of an unexpected type count as absent, and unknown events only show that the agent is alive, so that newer
+//! versions still have a status. The names are those of Claude Code 2.1.197 and 2.1.329. Claude Code runs no HTTP hooks
+//! for `SessionStart`; a hook of type `command` may post it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{HookError, HookEvent, HookTool, hash, text, word};
+use super::{HookError, HookEvent, HookTool, hash, identifier, text};
 use crate::decode::retry::retry_at;
 use crate::model::Time;
 use crate::model::hook::{BlockingHook, SessionEnd, SessionEvent, TurnFailure};
@@ -19,9 +19,9 @@ use crate::model::hook::{BlockingHook, SessionEnd, SessionEvent, TurnFailure};
 /// Claude Code.
 pub const TOOL: HookTool = HookTool { name: "claude-code", path: "/hooks/claude-code", read, stop };
 
-/// The fields that are read; every other one is skipped unread.
+/// The fields of a hook that are read.
 #[derive(Deserialize)]
-struct Body<'a> {
+struct ClaudeCodeHook<'a> {
     #[serde(borrow)]
     hook_event_name: Option<&'a RawValue>,
     session_id: Option<&'a RawValue>,
@@ -43,14 +43,14 @@ struct BackgroundTask<'a> {
     status: Option<&'a RawValue>,
 }
 
-/// Reads the body of one hook, which came at `now` by the wall clock.
+/// Decodes the body of one hook that arrived at `now` by the wall clock.
 fn read(body: &str, now: Time) -> Result<HookEvent, HookError> {
-    let body: Body<'_> = serde_json::from_str(body)
+    let body: ClaudeCodeHook<'_> = serde_json::from_str(body)
         .map_err(|error| HookError::NotAnObject { line: error.line(), column: error.column() })?;
-    let tool = || word(body.tool_name).map_or_else(|| Arc::from("a tool"), |tool| Arc::<str>::from(&*tool));
+    let tool = || identifier(body.tool_name).map_or_else(|| Arc::from("a tool"), |tool| Arc::<str>::from(&*tool));
     let name = text(body.hook_event_name).ok_or(HookError::NoEvent)?;
     let step = match &*name {
-        // A compacted session goes on where it was.
+        // A compacted session continues.
         "SessionStart" if text(body.source).as_deref() == Some("compact") => SessionEvent::CompactionEnded,
         "SessionStart" => SessionEvent::Began,
         "SessionEnd" => SessionEvent::Ended(match text(body.reason).as_deref() {
@@ -74,7 +74,7 @@ fn read(body: &str, now: Time) -> Result<HookEvent, HookError> {
         "Elicitation" => SessionEvent::InputRequested,
         "ElicitationResult" => SessionEvent::InputGiven,
         "Stop" => SessionEvent::TurnEnded { in_background: has_live_task(body.background_tasks) },
-        "StopFailure" => SessionEvent::TurnFailed(failure(word(body.error).as_deref())),
+        "StopFailure" => SessionEvent::TurnFailed(failure(identifier(body.error).as_deref())),
         "SubagentStart" => SessionEvent::SubagentBegan,
         "SubagentStop" => SessionEvent::SubagentEnded,
         "PreCompact" => SessionEvent::CompactionBegan,
@@ -84,27 +84,28 @@ fn read(body: &str, now: Time) -> Result<HookEvent, HookError> {
             "elicitation_dialog" | "elicitation_url_dialog" => SessionEvent::InputRequested,
             "elicitation_complete" | "elicitation_response" => SessionEvent::InputGiven,
             "idle_prompt" => SessionEvent::StillIdle,
-            // `agent_needs_input` and `agent_completed` are about other sessions, which tell of themselves.
+            // `agent_needs_input` and `agent_completed` are about other sessions, which have hooks of their own.
             _ => SessionEvent::Alive,
         },
         _ => SessionEvent::Alive,
     };
     let session = text(body.session_id).map_or(0, |id| hash(&id));
     let subagent = text(body.agent_id).map(|id| hash(&id));
-    // What is said to a person beside the refusal; nothing of it is kept but a time.
-    let words = text(body.last_assistant_message).filter(|_| step == SessionEvent::TurnFailed(TurnFailure::RateLimit));
-    let retry_at = words.and_then(|words| retry_at(&words, now));
+    // The message to the user about a rate limit. Only the time in it is kept.
+    let message =
+        text(body.last_assistant_message).filter(|_| step == SessionEvent::TurnFailed(TurnFailure::RateLimit));
+    let retry_at = message.and_then(|message| retry_at(&message, now));
     let moment = moment(&name, subagent.is_some(), body.prompt);
     let cwd = text(body.cwd).map(Cow::into_owned);
     Ok(HookEvent { session, subagent, cwd, step, retry_at, moment })
 }
 
-/// Where an event can be answered by a stop. Claude Code 2.1.329 obeys it at these, and at `Stop`, where it stops anyway;
-/// at `PostToolUseFailure`, which `PostToolBatch` follows, and at `PermissionRequest` it does not.
+/// Whether the response to an event can stop the agent. Claude Code 2.1.329 obeys at these events, and at `Stop`, where it
+/// stops anyway; it does not at `PermissionRequest`, nor at `PostToolUseFailure`, which `PostToolBatch` follows.
 fn moment(event: &str, is_subagent: bool, prompt: Option<&RawValue>) -> Option<BlockingHook> {
     match event {
-        // How it hears of the end of a background task or subagent. No more of a prompt is looked at than this.
-        // What a subagent is asked is its parent's doing, and lifts nothing.
+        // A prompt by a parent agent, or about the end of a background task, is not one by a person. No more of a prompt
+        // is read than this prefix.
         "UserPromptSubmit" if is_subagent => Some(BlockingHook::Resumed),
         "UserPromptSubmit" if prompt.is_some_and(|prompt| prompt.get().starts_with("\"<task-notification>")) => {
             Some(BlockingHook::Resumed)
@@ -116,24 +117,24 @@ fn moment(event: &str, is_subagent: bool, prompt: Option<&RawValue>) -> Option<B
     }
 }
 
-/// The answer that stops it. `continue: false` alone lets the tool run first that it asked about.
-fn stop(moment: BlockingHook, why: &str) -> String {
-    let why = format!("stopped by lookout: {why}");
-    let mut answer = json!({"continue": false, "stopReason": why});
+/// The response body that stops the agent. With `continue: false` alone, the tool that the event is about would still run.
+fn stop(moment: BlockingHook, cause: &str) -> String {
+    let reason = format!("stopped by lookout: {cause}");
+    let mut answer = json!({"continue": false, "stopReason": reason});
     if moment == BlockingHook::BeforeTool
         && let Some(answer) = answer.as_object_mut()
     {
         let denied = json!({
             "hookEventName": "PreToolUse",
             "permissionDecision": "deny",
-            "permissionDecisionReason": why,
+            "permissionDecisionReason": reason,
         });
         answer.insert("hookSpecificOutput".to_owned(), denied);
     }
     answer.to_string()
 }
 
-/// Whether any background task still runs; one whose status is not known does.
+/// Whether a background task is still running; a task with an unknown status counts as running.
 fn has_live_task(tasks: Option<&RawValue>) -> bool {
     let tasks = tasks.and_then(|tasks| serde_json::from_str::<Vec<BackgroundTask<'_>>>(tasks.get()).ok());
     tasks.unwrap_or_default().iter().any(|task| {
@@ -149,15 +150,15 @@ fn failure(error: Option<&str>) -> TurnFailure {
     let reason = match error {
         Some("rate_limit") => return TurnFailure::RateLimit,
         Some("overloaded") => return TurnFailure::Overload,
-        Some("authentication_failed") => "failed by authentication",
-        Some("oauth_org_not_allowed") => "failed by an organization that is not allowed",
-        Some("billing_error") => "failed by billing",
-        Some("invalid_request") => "failed by an invalid request",
-        Some("model_not_found") => "failed by a model that is not there",
-        Some("server_error") => "failed by server error",
-        Some("max_output_tokens") => "failed by the limit of output tokens",
-        None | Some("unknown") => "failed by unknown error",
-        Some(other) => return TurnFailure::Error(Arc::from(format!("failed by {}", other.replace('_', " ")))),
+        Some("authentication_failed") => "authentication failed",
+        Some("oauth_org_not_allowed") => "organization not allowed",
+        Some("billing_error") => "billing error",
+        Some("invalid_request") => "invalid request",
+        Some("model_not_found") => "model not found",
+        Some("server_error") => "provider server error",
+        Some("max_output_tokens") => "output token limit reached",
+        None | Some("unknown") => "unknown error",
+        Some(other) => return TurnFailure::Error(Arc::from(other.replace('_', " "))),
     };
     TurnFailure::Error(Arc::from(reason))
 }

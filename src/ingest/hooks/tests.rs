@@ -1,4 +1,4 @@
-//! Bodies of hooks: what they mean, whom they are about, and that errors quote nothing.
+//! Hooks: what events mean, and that errors quote nothing.
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -25,7 +25,7 @@ fn check(event: &str, fields: Json, expected: &SessionEvent) {
 }
 
 #[test]
-fn a_refusal_tells_until_when_and_nothing_else_does() {
+fn only_rate_limit_errors_have_a_time_to_retry() {
     let words = "You've hit your limit · resets 4pm (Europe/Berlin)";
     let retry_at = |event: &str, error: &str| {
         let fields = json!({"error": error, "last_assistant_message": words});
@@ -33,11 +33,11 @@ fn a_refusal_tells_until_when_and_nothing_else_does() {
     };
     assert_eq!(retry_at("StopFailure", "rate_limit").as_deref(), Some("2026-11-21T15:00:00Z"));
     assert_eq!(retry_at("StopFailure", "billing_error"), None);
-    assert_eq!(retry_at("Stop", "rate_limit"), None, "what the agent says otherwise is not read");
+    assert_eq!(retry_at("Stop", "rate_limit"), None, "other messages are not read");
 }
 
 #[test]
-fn each_event_is_a_step() {
+fn each_event_has_its_step() {
     let bash = || json!({"tool_name": "Bash"});
     check("SessionStart", json!({"source": "startup"}), &SessionEvent::Began);
     check("SessionStart", json!({"source": "compact"}), &SessionEvent::CompactionEnded);
@@ -79,10 +79,10 @@ fn each_event_is_a_step() {
     check("StopFailure", json!({"error": "rate_limit"}), &SessionEvent::TurnFailed(TurnFailure::RateLimit));
     check("StopFailure", json!({"error": "overloaded"}), &SessionEvent::TurnFailed(TurnFailure::Overload));
     for (error, reason) in [
-        ("billing_error", "failed by billing"),
-        ("server_error", "failed by server error"),
-        ("brand_new", "failed by brand new"),
-        ("what the user said", "failed by unknown error"),
+        ("billing_error", "billing error"),
+        ("server_error", "provider server error"),
+        ("brand_new", "brand new"),
+        ("what the user said", "unknown error"),
     ] {
         check("StopFailure", json!({"error": error}), &SessionEvent::TurnFailed(TurnFailure::Error(reason.into())));
     }
@@ -101,7 +101,7 @@ fn each_event_is_a_step() {
     ] {
         check("Notification", json!({"notification_type": kind}), &step);
     }
-    // What changes no status says that the agent lives.
+    // Events without a meaning for the status show that the agent is alive.
     for event in [
         "BrandNew",
         "UserPromptExpansion",
@@ -126,13 +126,13 @@ fn each_event_is_a_step() {
 }
 
 #[test]
-fn it_is_known_where_a_session_can_be_stopped_and_how() {
+fn responses_stop_an_agent_where_claude_code_obeys_them() {
     let moment = |event: &str, fields: Json| read(&body(event, &fields)).unwrap().moment;
-    let woken = json!({"prompt": "<task-notification>\n<task-id>a</task-id>"});
+    let notified = json!({"prompt": "<task-notification>\n<task-id>a</task-id>"});
     for (event, fields, expected) in [
         ("UserPromptSubmit", json!({"prompt": "what is a <task-notification>?"}), Some(BlockingHook::Prompted)),
         ("UserPromptSubmit", json!({}), Some(BlockingHook::Prompted)),
-        ("UserPromptSubmit", woken, Some(BlockingHook::Resumed)),
+        ("UserPromptSubmit", notified, Some(BlockingHook::Resumed)),
         ("UserPromptSubmit", json!({"agent_id": "x", "prompt": "go on"}), Some(BlockingHook::Resumed)),
         ("PreToolUse", json!({"agent_id": "x"}), Some(BlockingHook::BeforeTool)),
         ("PostToolUse", json!({}), Some(BlockingHook::AfterTool)),
@@ -166,14 +166,14 @@ fn fields_of_another_type_count_as_absent() {
 }
 
 #[test]
-fn sessions_are_told_apart_by_a_hash_that_outlives_the_program() {
+fn session_hashes_are_stable_across_restarts() {
     let session = |id: &str| read(&body("Stop", &json!({"session_id": id}))).unwrap().session;
     assert_ne!(session("a"), session("b"));
     assert_eq!(session("59285d37-8029-4d05-936d-7005fe197e0d"), 12_295_892_916_498_122_108);
 }
 
 #[test]
-fn an_error_says_where_and_never_what() {
+fn errors_give_a_position_and_quote_nothing() {
     let secret = "sk-ant-api03-secret";
     for body in [
         format!("\"{secret}\""),

@@ -1,8 +1,7 @@
-//! Any JSON status page, read by JSONPath (RFC 9535): one path selects the agents, the others are read within each.
+//! Decodes any JSON page by JSONPath (RFC 9535): one path selects the agents, the others select fields of an agent.
 //!
-//! A page that selects nothing is an empty fleet only where the place for agents is there and has none: an empty
-//! list, or a list whose filter lets nobody through. Everything else that selects nothing is a page that is not
-//! understood, which changes no agent.
+//! A page without agents is an empty fleet only if the list of agents exists and is empty, or if a filter selects none of
+//! them. Otherwise the page is malformed, and no agent changes.
 
 mod functions;
 mod paths;
@@ -17,26 +16,26 @@ use self::paths::{AgentsPath, NamePath};
 use crate::decode::read::{Scalar, shown};
 use crate::decode::words;
 use crate::ingest::config::SourceConfig;
-use crate::ingest::draft::{Draft, Fault, Finished, Place};
-use crate::ingest::fields::Field;
+use crate::ingest::draft::{AgentDraft, DraftResult, ItemError, ItemLocation};
+use crate::ingest::fields::AgentField;
 use crate::ingest::page::{self, failed};
 use crate::ingest::{MAX_AGENTS, MAX_TEXT, owned};
 use crate::model::{AgentStatus, AgentUpdate, Batch, Problem, RejectReason, SourceError, SourceErrorReason, Time};
 use crate::text;
 
-/// The paths and words of one page, checked and compiled.
+/// The compiled paths and the status map of a page.
 #[derive(Debug)]
 pub(in crate::ingest) struct HttpJson {
     agents: AgentsPath,
     name: NamePath,
     project: Option<JsonPath>,
-    fields: Vec<(Field, JsonPath)>,
+    fields: Vec<(AgentField, JsonPath)>,
     status_map: BTreeMap<String, AgentStatus>,
 }
 
 impl HttpJson {
-    /// Compiles the paths and words of `source`; the error lists every one that can't be; paths begin
-    /// below the source.
+    /// Compiles the paths and the status map of `source`; the error lists all that are invalid, with paths below the
+    /// source.
     pub(in crate::ingest) fn compile(source: &SourceConfig) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let status_map = status_map(source, &mut problems);
@@ -50,10 +49,10 @@ impl HttpJson {
         let name = NamePath::parse(&paths.name).map_err(|message| wrong("name", message));
         let (mut project, mut fields) = (None, Vec::new());
         for (key, path) in &paths.fields {
-            let known = Field::NAMES.iter().find(|(name, _)| name == key).map(|(_, field)| *field);
+            let known = AgentField::NAMES.iter().find(|(name, _)| name == key).map(|(_, field)| *field);
             if known.is_none() && key != "project" {
                 let mut names = vec!["project"];
-                names.extend(Field::NAMES.map(|(name, _)| name));
+                names.extend(AgentField::NAMES.map(|(name, _)| name));
                 wrong(key, format!("no such field; {}", words::instead(key, &names)));
                 continue;
             }
@@ -69,7 +68,7 @@ impl HttpJson {
         }
     }
 
-    /// The agents that the page `text` shows: one complete batch for each project, for `project` where it names none.
+    /// The agents of the page `text`: one complete batch for each project; agents without a project belong to `project`.
     pub(in crate::ingest) fn read(
         &self,
         text: &str,
@@ -77,13 +76,13 @@ impl HttpJson {
         project: &str,
     ) -> Result<Vec<Batch<'static>>, SourceError> {
         let page = page::tree(text)?;
-        let said = page::said_error(text);
+        let reported = page::reported_error(text);
         let nodes = match self.agents.select(&page, self.name.is_key()) {
             Ok(nodes) => nodes,
-            Err(error) => return Err(said.unwrap_or(error)),
+            Err(error) => return Err(reported.unwrap_or(error)),
         };
-        // With agents beside it, an `error` is a field of the page; alone it is why there are none.
-        if let Some(error) = said.as_ref().filter(|_| nodes.is_empty()) {
+        // Beside agents, `error` is a field of the page; without agents it is the reason why there are none.
+        if let Some(error) = reported.as_ref().filter(|_| nodes.is_empty()) {
             return Err(error.clone());
         }
         if nodes.len() > MAX_AGENTS {
@@ -94,14 +93,16 @@ impl HttpJson {
         if self.project.is_none() {
             batches.insert(Cow::Borrowed(project), Batch::default());
         }
-        let mut whole = said.is_none();
+        let mut whole = reported.is_none();
         for (index, (key, node)) in nodes.into_iter().enumerate() {
             let (named, read) = match self.project(node) {
                 Ok(named) => (named, self.agent(key, node, now)),
-                Err(fault) => (None, Finished { name: Cow::Borrowed(""), item: None, faults: vec![fault] }),
+                Err(item_error) => {
+                    (None, DraftResult { name: Cow::Borrowed(""), item: None, errors: vec![item_error] })
+                }
             };
             let batch = batches.entry(named.unwrap_or(Cow::Borrowed(project))).or_default();
-            match read.settle(Place::agent(index), &mut batch.rejected) {
+            match read.report(ItemLocation::agent(index), &mut batch.rejected) {
                 Some(agent) => batch.agents.push(owned::agent(AgentUpdate { index, ..agent })),
                 None => whole = false,
             }
@@ -114,28 +115,28 @@ impl HttpJson {
         Ok(batches.into_iter().map(finish).collect())
     }
 
-    fn project<'v>(&self, node: &'v Value) -> Result<Option<Cow<'v, str>>, Fault> {
+    fn project<'v>(&self, node: &'v Value) -> Result<Option<Cow<'v, str>>, ItemError> {
         let Some(value) = self.project.as_ref().and_then(|path| path.query(node).first()) else {
             return Ok(None);
         };
-        match coerced(Field::Name, Scalar::from(value)) {
+        match coerced(AgentField::Name, Scalar::from(value)) {
             Scalar::Null => Ok(None),
             Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => Ok(Some(name)),
-            other => Err(Fault::unfit_name("project", &other)),
+            other => Err(ItemError::invalid_name_in("project", &other)),
         }
     }
 
-    fn agent<'v>(&self, key: Option<&'v str>, node: &'v Value, now: Time) -> Finished<'v, AgentUpdate<'v>> {
-        let mut draft = Draft::new(now);
+    fn agent<'v>(&self, key: Option<&'v str>, node: &'v Value, now: Time) -> DraftResult<'v, AgentUpdate<'v>> {
+        let mut draft = AgentDraft::new(now);
         match &self.name {
             NamePath::Key => {
                 if let Some(key) = key {
-                    draft.set(Field::Name, Scalar::Text(Cow::Borrowed(key)));
+                    draft.set(AgentField::Name, Scalar::Text(Cow::Borrowed(key)));
                 }
             }
             NamePath::Path(path) => {
                 if let Some(value) = path.query(node).first() {
-                    draft.set(Field::Name, coerced(Field::Name, Scalar::from(value)));
+                    draft.set(AgentField::Name, coerced(AgentField::Name, Scalar::from(value)));
                 }
             }
         }
@@ -143,9 +144,9 @@ impl HttpJson {
             let Some(value) = path.query(node).first() else { continue };
             let value = coerced(*field, Scalar::from(value));
             match (field, value) {
-                (Field::Status, Scalar::Text(word)) => match self.status(&word) {
-                    Some(status) => draft.set(Field::Status, Scalar::Text(Cow::Borrowed(status.as_str()))),
-                    None => draft.fault(unmapped(&word)),
+                (AgentField::Status, Scalar::Text(word)) => match self.status(&word) {
+                    Some(status) => draft.set(AgentField::Status, Scalar::Text(Cow::Borrowed(status.as_str()))),
+                    None => draft.add_error(unmapped(&word)),
                 },
                 (_, value) => draft.set(*field, value),
             }
@@ -161,9 +162,9 @@ impl HttpJson {
     }
 }
 
-fn unmapped(word: &str) -> Fault {
+fn unmapped(word: &str) -> ItemError {
     let known = words::STATUSES.join(", ");
-    Fault {
+    ItemError {
         field: "status",
         reason: RejectReason::Status,
         error: format!("unknown status `{}`; map it in `status_map` to one of {known}", shown(word)),
@@ -176,7 +177,8 @@ fn status_map(source: &SourceConfig, problems: &mut Vec<Problem>) -> BTreeMap<St
         match words::status(status) {
             Some(status) => _ = map.insert(word.clone(), status),
             None => {
-                let message = format!("`{}` is no status; {}", shown(status), words::instead(status, &words::STATUSES));
+                let message =
+                    format!("unknown status `{}`; {}", shown(status), words::instead(status, &words::STATUSES));
                 problems.push(Problem::new(format!("status_map.{}", shown(word)), message));
             }
         }
@@ -184,9 +186,9 @@ fn status_map(source: &SourceConfig, problems: &mut Vec<Problem>) -> BTreeMap<St
     map
 }
 
-/// `value` as `field` needs it, where pages write it otherwise: numbers as strings, names and status codes as numbers,
-/// flags as words or numbers.
-fn coerced(field: Field, value: Scalar<'_>) -> Scalar<'_> {
+/// `value` converted to the type of `field`: pages write numbers as strings, names and statuses as numbers, and flags as
+/// words or numbers.
+fn coerced(field: AgentField, value: Scalar<'_>) -> Scalar<'_> {
     if field.is_text() {
         return match value {
             Scalar::Whole(number) => Scalar::Text(Cow::Owned(number.to_string())),
@@ -197,11 +199,11 @@ fn coerced(field: Field, value: Scalar<'_>) -> Scalar<'_> {
     }
     let word = match &value {
         Scalar::Text(text) => text.trim(),
-        Scalar::Whole(0) if field == Field::Running => "false",
-        Scalar::Whole(1) if field == Field::Running => "true",
+        Scalar::Whole(0) if field == AgentField::Running => "false",
+        Scalar::Whole(1) if field == AgentField::Running => "true",
         _ => return value,
     };
-    if field == Field::Running {
+    if field == AgentField::Running {
         return match word.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" | "1" => Scalar::Flag(true),
             "false" | "no" | "off" | "0" => Scalar::Flag(false),

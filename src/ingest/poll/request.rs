@@ -1,7 +1,7 @@
-//! One request of a poll: headers and secrets as they are now, the body up to its cap, what went wrong in words.
+//! One request of a poll: current headers and secrets, a body within its limit, and errors with cause and remedy.
 //!
-//! Refuses to follow redirects, to print a URL (its path or query may hold a token), and to read a large body on
-//! the thread that serves everything else.
+//! Never follows redirects, never prints a URL (its path or query may hold a token), and never decodes a large body on the
+//! thread that serves everything else.
 
 use std::error::Error as _;
 use std::path::PathBuf;
@@ -20,19 +20,19 @@ use crate::ingest::page::{self, failed, malformed};
 use crate::model::{Problem, SourceError, SourceErrorReason};
 use crate::secret::SecretSource;
 
-/// Larger bodies are read on a thread of their own, in bytes.
+/// Bodies larger than this are decoded on a thread of their own, in bytes.
 const INLINE: usize = 256 * 1024;
 
-/// Why there is no answer.
+/// A failed request.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    /// The status, when it was no success.
+pub(crate) struct PollFailure {
+    /// The status of the response, if it was an error.
     pub(crate) status: Option<StatusCode>,
     pub(crate) error: SourceError,
 }
 
-impl Failure {
-    /// Whether something answered, but not what was asked for: it may speak otherwise.
+impl PollFailure {
+    /// Whether the route seems not to exist: the server responded, but with something else.
     pub(crate) fn is_foreign(&self) -> bool {
         match self.status {
             Some(status) => matches!(status.as_u16(), 404 | 405 | 410 | 501),
@@ -41,7 +41,7 @@ impl Failure {
     }
 }
 
-impl From<SourceError> for Failure {
+impl From<SourceError> for PollFailure {
     fn from(error: SourceError) -> Self {
         Self { status: None, error }
     }
@@ -49,28 +49,28 @@ impl From<SourceError> for Failure {
 
 /// Sends the requests of one source.
 #[derive(Debug)]
-pub(crate) struct Requester {
+pub(crate) struct SourceClient {
     url: Url,
     headers: HeaderMap,
-    access: Access,
+    access: SourceAuth,
     timeout: Duration,
     max_body: usize,
     ca_file: Option<PathBuf>,
-    /// Built at the first poll, and again when that failed: a CA file may come later.
+    /// Built at the first poll, and retried at the next one if that fails: the CA file may be created later.
     client: OnceCell<reqwest::Client>,
-    /// One body at a time: a deadline can't stop a thread that reads, and a slow path must not pile them up.
+    /// Decodes one body at a time: a timeout can't stop a thread, and slow paths must not pile up threads.
     reading: Arc<Semaphore>,
 }
 
 #[derive(Clone, Debug)]
-enum Access {
+enum SourceAuth {
     None,
     Bearer(SecretSource),
     Basic(String, Option<SecretSource>),
 }
 
-impl Requester {
-    /// For the address, headers and secrets of `source`; the error is what validation would have found.
+impl SourceClient {
+    /// A client for `source`; the error is what validation reports.
     pub(crate) fn new(source: &SourceConfig) -> Result<Self, Vec<Problem>> {
         let wrong = |key: &str, message: &str| vec![Problem::new(key, message)];
         let url = Url::parse(&source.url).map_err(|error| wrong("url", &error.to_string()))?;
@@ -78,21 +78,21 @@ impl Requester {
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         for (name, value) in &source.headers {
             let key = format!("headers.{name}");
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong(&key, "not a header's name"))?;
-            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| wrong(&key, "not a header's value"))?;
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong(&key, "invalid header name"))?;
+            let mut value = HeaderValue::from_str(value.expose()).map_err(|_| wrong(&key, "invalid header value"))?;
             value.set_sensitive(true);
             headers.insert(name, value);
         }
         let bearer = SecretSource::from_pair(&source.bearer_token, &source.bearer_token_file)
             .map_err(|error| wrong("bearer_token", error))?;
         let access = match (bearer, &source.basic_auth) {
-            (Some(token), _) => Access::Bearer(token),
+            (Some(token), _) => SourceAuth::Bearer(token),
             (None, Some(basic)) => {
                 let password = SecretSource::from_pair(&basic.password, &basic.password_file)
                     .map_err(|error| wrong("basic_auth.password", error))?;
-                Access::Basic(basic.username.clone(), password)
+                SourceAuth::Basic(basic.username.clone(), password)
             }
-            (None, None) => Access::None,
+            (None, None) => SourceAuth::None,
         };
         Ok(Self {
             url,
@@ -106,18 +106,18 @@ impl Requester {
         })
     }
 
-    /// How long one exchange may take.
+    /// The timeout of one request.
     pub(crate) const fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// What `read` makes of the answer of `route`, the segments of a path below the source's address; of the address
-    /// itself when there are none.
+    /// Requests `route`, path segments below the source's URL, and decodes the response with `read`. Without segments it
+    /// requests the URL itself.
     pub(crate) async fn fetch<T: Send + 'static>(
         &self,
         route: &[&str],
         read: impl FnOnce(&str) -> Result<T, SourceError> + Send + 'static,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, PollFailure> {
         let body = self.get(route).await?;
         let large = body.len() > INLINE;
         let read = move || page::text(&body).and_then(|text| read(&text));
@@ -133,15 +133,15 @@ impl Requester {
         Ok(reading.await.unwrap_or_else(|_| Err(malformed("reading the body failed")))?)
     }
 
-    async fn get(&self, segments: &[&str]) -> Result<Vec<u8>, Failure> {
+    async fn get(&self, segments: &[&str]) -> Result<Vec<u8>, PollFailure> {
         let route = &*segments.iter().map(|segment| format!("/{segment}")).collect::<String>();
         let request = self.client().await?.get(self.address(segments)).headers(self.headers.clone());
         let request = self.authorized(request).await?;
         let response = request.send().await.map_err(|error| broken(route, &error))?;
         let status = response.status();
         if !status.is_success() {
-            let message = format!("{}answers {status}{}", prefix(route), remedy(status));
-            return Err(Failure { status: Some(status), error: failed(SourceErrorReason::Status, &message) });
+            let message = format!("{}HTTP {status}{}", prefix(route), remedy(status));
+            return Err(PollFailure { status: Some(status), error: failed(SourceErrorReason::Status, &message) });
         }
         let too_large = || {
             let message = format!(
@@ -149,14 +149,14 @@ impl Requester {
                 prefix(route),
                 self.max_body
             );
-            Failure::from(failed(SourceErrorReason::TooLarge, &message))
+            PollFailure::from(failed(SourceErrorReason::TooLarge, &message))
         };
         let coding = response.headers().get(header::CONTENT_ENCODING).cloned();
         let body = http_client::read_body(response, self.max_body).await.map_err(|error| match error {
             BodyError::TooLarge => too_large(),
             BodyError::Http(error) => broken(route, &error).into(),
         })?;
-        // Nobody asked for it; some servers and proxies compress all the same.
+        // Some servers and proxies compress without being asked to.
         match inflate::plain(coding.as_ref().map(HeaderValue::as_bytes), &body, self.max_body) {
             Ok(plain) => Ok(plain.unwrap_or(body)),
             Err(InflateError::TooLarge(_)) => Err(too_large()),
@@ -167,7 +167,7 @@ impl Requester {
     async fn client(&self) -> Result<&reqwest::Client, SourceError> {
         let build = || async {
             let (timeout, ca_file) = (self.timeout, self.ca_file.clone());
-            // The machine's roots are read from disk as well.
+            // The system's CA certificates are read from disk as well.
             let place = ca_file.clone().unwrap_or_default();
             let built =
                 files::run_blocking(&place, self.timeout, move || http_client::build(timeout, ca_file.as_deref()))
@@ -185,7 +185,7 @@ impl Requester {
 
     fn address(&self, segments: &[&str]) -> Url {
         let mut url = self.url.clone();
-        // An address with a host always has a path that takes segments.
+        // A URL with a host always has path segments.
         if let Ok(mut path) = url.path_segments_mut()
             && !segments.is_empty()
         {
@@ -196,25 +196,25 @@ impl Requester {
 
     async fn authorized(&self, request: reqwest::RequestBuilder) -> Result<reqwest::RequestBuilder, SourceError> {
         match &self.access {
-            Access::None => Ok(request),
-            Access::Bearer(token) => {
+            SourceAuth::None => Ok(request),
+            SourceAuth::Bearer(token) => {
                 let value = HeaderValue::from_str(&format!("Bearer {}", read(token).await?));
                 let mut value = value.map_err(|_| {
                     failed(
                         SourceErrorReason::Secret,
-                        "the bearer token holds characters that no header can; write it anew",
+                        "the bearer token contains characters that are invalid in a header; replace the token",
                     )
                 })?;
                 value.set_sensitive(true);
                 Ok(request.header(header::AUTHORIZATION, value))
             }
-            Access::Basic(user, None) => Ok(request.basic_auth(user, None::<&str>)),
-            Access::Basic(user, Some(password)) => Ok(request.basic_auth(user, Some(read(password).await?))),
+            SourceAuth::Basic(user, None) => Ok(request.basic_auth(user, None::<&str>)),
+            SourceAuth::Basic(user, Some(password)) => Ok(request.basic_auth(user, Some(read(password).await?))),
         }
     }
 }
 
-/// The secret as it is now.
+/// Reads the current secret.
 async fn read(secret: &SecretSource) -> Result<String, SourceError> {
     let read = secret.read().await.map_err(|error| failed(SourceErrorReason::Secret, &error.in_full()))?;
     Ok(read.expose().to_owned())
@@ -226,22 +226,22 @@ fn prefix(route: &str) -> String {
 
 fn remedy(status: StatusCode) -> &'static str {
     match status.as_u16() {
-        300..=399 => "; redirects are not followed, so set `url` to where it leads",
-        401 | 403 => "; give `bearer_token_file` or `basic_auth` that it accepts",
-        404 => "; see whether `url` is right",
+        300..=399 => "; redirects are not followed, set `url` to the target",
+        401 | 403 => "; check `bearer_token_file` or `basic_auth`",
+        404 => "; check `url`",
         _ => "",
     }
 }
 
-/// What broke the exchange. The innermost cause says most, and unlike the outermost it never holds the URL.
+/// The error of a failed exchange. The innermost cause is the most specific, and never contains the URL.
 fn broken(route: &str, error: &reqwest::Error) -> SourceError {
     if error.is_timeout() {
-        return failed(SourceErrorReason::Timeout, &format!("{}no whole answer in time", prefix(route)));
+        return failed(SourceErrorReason::Timeout, &format!("{}no complete response in time", prefix(route)));
     }
     let mut cause = error.source();
     while let Some(inner) = cause.and_then(|cause| cause.source()) {
         cause = Some(inner);
     }
-    let words = cause.map_or_else(|| "the request could not be sent".to_owned(), ToString::to_string);
-    failed(SourceErrorReason::Connect, &format!("{}{words}", prefix(route)))
+    let message = cause.map_or_else(|| "the request could not be sent".to_owned(), ToString::to_string);
+    failed(SourceErrorReason::Connect, &format!("{}{message}", prefix(route)))
 }

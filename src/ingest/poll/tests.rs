@@ -10,13 +10,13 @@ use tokio::sync::mpsc::Receiver;
 use super::*;
 use crate::model::Time;
 
-/// Longest wait for what must happen.
+/// Longest wait for an expected event.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// An upstream that answers as `answer` says; each call gets its number, path and headers.
+/// An upstream that responds with `answer`, which gets the number, path and headers of each request.
 async fn upstream<F>(answer: F) -> String
 where
-    F: Fn(usize, String, HeaderMap) -> Answer + Clone + Send + Sync + 'static,
+    F: Fn(usize, String, HeaderMap) -> UpstreamAnswer + Clone + Send + Sync + 'static,
 {
     let calls = Arc::new(AtomicUsize::new(0));
     let serve = move |uri: Uri, headers: HeaderMap| {
@@ -29,14 +29,14 @@ where
     format!("http://{address}")
 }
 
-enum Answer {
+enum UpstreamAnswer {
     Json(String),
     Status(u16),
     Redirect(String),
     Hang,
 }
 
-impl Answer {
+impl UpstreamAnswer {
     async fn into_response(self) -> Response {
         match self {
             Self::Json(body) => body.into_response(),
@@ -47,8 +47,8 @@ impl Answer {
     }
 }
 
-fn json(text: &str) -> Answer {
-    Answer::Json(text.to_owned())
+fn json(text: &str) -> UpstreamAnswer {
+    UpstreamAnswer::Json(text.to_owned())
 }
 
 fn source(kind: &str, url: &str, change: serde_json::Value) -> SourceConfig {
@@ -72,7 +72,7 @@ async fn poll_once(source: &SourceConfig) -> Result<Vec<Batch<'static>>, SourceE
     Poller::new(source, clock()).expect("a poller").poll().await
 }
 
-async fn check(answer: fn(usize, String, HeaderMap) -> Answer, reason: SourceErrorReason, part: &str) {
+async fn check(answer: fn(usize, String, HeaderMap) -> UpstreamAnswer, reason: SourceErrorReason, part: &str) {
     let url = upstream(answer).await;
     let limited = serde_json::json!({"max_body": 4096});
     let error = poll_once(&source("http-json", &format!("{url}/s3cret?key=s3cret"), limited)).await.expect_err(part);
@@ -82,13 +82,13 @@ async fn check(answer: fn(usize, String, HeaderMap) -> Answer, reason: SourceErr
 }
 
 #[tokio::test]
-async fn every_bad_answer_has_its_reason() {
+async fn every_failed_response_has_its_reason() {
     use SourceErrorReason::{Malformed, Status, TooLarge, Upstream};
     check(|_, _, _| json(r#"{"error": "database is locked"}"#), Upstream, "database is locked").await;
-    check(|_, _, _| Answer::Status(503), Status, "answers 503").await;
-    check(|_, _, _| Answer::Status(404), Status, "see whether `url` is right").await;
-    check(|_, _, _| Answer::Status(401), Status, "`bearer_token_file`").await;
-    check(|_, _, _| Answer::Redirect("/elsewhere".to_owned()), Status, "redirects are not followed").await;
+    check(|_, _, _| UpstreamAnswer::Status(503), Status, "HTTP 503").await;
+    check(|_, _, _| UpstreamAnswer::Status(404), Status, "check `url`").await;
+    check(|_, _, _| UpstreamAnswer::Status(401), Status, "`bearer_token_file`").await;
+    check(|_, _, _| UpstreamAnswer::Redirect("/elsewhere".to_owned()), Status, "redirects are not followed").await;
     check(|_, _, _| json(""), Malformed, "the body is empty").await;
     check(|_, _, _| json("<html>\u{7}"), Malformed, "not JSON").await;
     check(|_, _, _| json(r#"{"agents": 7}"#), Malformed, "selects nothing").await;
@@ -98,22 +98,22 @@ async fn every_bad_answer_has_its_reason() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_a_failed_connect() {
+async fn a_refused_connection_has_the_reason_connect() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let url = format!("http://{}/s3cret", listener.local_addr().expect("an address"));
     drop(listener);
-    let error = poll_once(&source("http-json", &url, serde_json::json!({}))).await.expect_err("nobody");
+    let error = poll_once(&source("http-json", &url, serde_json::json!({}))).await.expect_err("no listener");
     assert_eq!(error.reason, SourceErrorReason::Connect, "{error}");
     assert!(error.message.contains("refused") && !error.message.contains("s3cret"), "{error}");
 }
 
 #[tokio::test]
-async fn secrets_are_read_at_each_poll_and_sent() {
+async fn secrets_are_read_at_each_poll() {
     let dir = tempfile::tempdir().expect("dir");
     let file = dir.path().join("token");
     let url = upstream(|_, _, headers| {
         let sent = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
-        Answer::Json(
+        UpstreamAnswer::Json(
             serde_json::json!({"agents": [{"name": format!("{} {}", sent("authorization"), sent("x-team")).trim()}]})
                 .to_string(),
         )
@@ -141,7 +141,7 @@ async fn a_large_page_is_read_whole() {
     let url = upstream(|_, _, _| {
         let agents: Vec<_> =
             (0..10_000).map(|index| serde_json::json!({"name": format!("agent-{index}"), "status": "idle"})).collect();
-        Answer::Json(serde_json::json!({"agents": agents}).to_string())
+        UpstreamAnswer::Json(serde_json::json!({"agents": agents}).to_string())
     })
     .await;
     let batches = poll_once(&source("http-json", &url, serde_json::json!({}))).await.expect("batches");
@@ -151,11 +151,11 @@ async fn a_large_page_is_read_whole() {
 const HEALTH: &str = r#"{"red": {"a": {"isHealthy": true, "elapsed": 5}}}"#;
 
 #[tokio::test]
-async fn either_orchestrator_is_recognized_and_a_change_of_shape_as_well() {
+async fn both_versions_of_orchestrator_cc_and_an_upgrade_are_detected() {
     let url = upstream(|call, path, _| match (call, path.as_str()) {
         (0..4, "/prefix/api/agents") => json(r#"{"agents": [{"name": "a", "running": true, "last_activity": 0.0}]}"#),
         (4.., "/prefix/api/health") => json(HEALTH),
-        _ => Answer::Status(404),
+        _ => UpstreamAnswer::Status(404),
     })
     .await;
     let source = source("orchestrator-cc", &format!("{url}/prefix/"), serde_json::json!({"project": "shop"}));
@@ -165,19 +165,19 @@ async fn either_orchestrator_is_recognized_and_a_change_of_shape_as_well() {
     }
     let batches = poller.poll().await.expect("the newer");
     let projects: Vec<_> = batches.iter().map(|batch| (&*batch.project, batch.agents.len(), batch.complete)).collect();
-    assert_eq!(projects, [("red", 1, true), ("shop", 0, true)], "the older one's project is gone");
-    assert_eq!(poller.poll().await.expect("the newer").len(), 1, "and is said to be gone once");
+    assert_eq!(projects, [("red", 1, true), ("shop", 0, true)], "the project of the older version is removed");
+    assert_eq!(poller.poll().await.expect("the newer").len(), 1, "and is removed once");
 }
 
 #[tokio::test]
-async fn an_orchestrator_that_lists_no_team_any_more_is_believed_at_its_second_word() {
+async fn only_the_second_empty_list_of_teams_removes_agents() {
     let asked = Arc::new(AtomicUsize::new(0));
     let url = upstream(move |_, path, _| match path.as_str() {
         "/api/teams" if asked.fetch_add(1, Ordering::Relaxed) == 0 => {
             json(r#"{"teams": [{"name": "shop", "members": [{"agentId": "a@shop", "name": "a"}]}]}"#)
         }
         "/api/teams" => json(r#"{"teams": []}"#),
-        _ => Answer::Status(404),
+        _ => UpstreamAnswer::Status(404),
     })
     .await;
     let mut poller = Poller::new(&source("orchestrator-cc", &url, serde_json::json!({})), clock()).expect("a poller");
@@ -186,12 +186,12 @@ async fn an_orchestrator_that_lists_no_team_any_more_is_believed_at_its_second_w
         Ok(batches.iter().map(|batch| (batch.project.to_string(), batch.agents.len(), batch.complete)).collect())
     };
     assert_eq!(shown(poller.poll().await), Ok(vec![("shop".to_owned(), 1, true)]));
-    assert_eq!(shown(poller.poll().await), Err::<Vec<_>, _>(SourceErrorReason::Upstream), "it may just have started");
+    assert_eq!(shown(poller.poll().await), Err::<Vec<_>, _>(SourceErrorReason::Upstream), "it may be starting");
     assert_eq!(shown(poller.poll().await), Ok(vec![("shop".to_owned(), 0, true)]));
 }
 
 #[tokio::test]
-async fn what_an_orchestrator_said_of_an_agents_health_holds_until_it_says_something_else() {
+async fn a_heartbeat_is_remembered_until_the_next_one() {
     let asked = Arc::new(AtomicUsize::new(0));
     let url = upstream(move |_, path, _| match path.as_str() {
         "/api/teams" => json(r#"{"teams": [{"name": "shop", "members": [{"agentId": "a@shop", "name": "a"}]}]}"#),
@@ -204,7 +204,7 @@ async fn what_an_orchestrator_said_of_an_agents_health_holds_until_it_says_somet
             _ => json(r#"{"shop": {"a": {"isHealthy": true, "timeoutThreshold": 300.0, "elapsed": 2.0}}}"#),
         },
         "/api/teams/shop/messages" => json(r#"{"messages": []}"#),
-        _ => Answer::Status(404),
+        _ => UpstreamAnswer::Status(404),
     })
     .await;
     let mut poller = Poller::new(&source("orchestrator-cc", &url, serde_json::json!({})), clock()).expect("a poller");
@@ -219,41 +219,47 @@ async fn what_an_orchestrator_said_of_an_agents_health_holds_until_it_says_somet
 }
 
 #[tokio::test]
-async fn an_orchestrator_that_fails_is_not_taken_for_another_or_for_an_empty_one() {
-    async fn check(answer: fn(usize, String, HeaderMap) -> Answer, expected: Result<usize, SourceErrorReason>) {
+async fn a_failing_orchestrator_is_neither_another_version_nor_empty() {
+    async fn check(answer: fn(usize, String, HeaderMap) -> UpstreamAnswer, expected: Result<usize, SourceErrorReason>) {
         let url = upstream(answer).await;
         let polled = poll_once(&source("orchestrator-cc", &url, serde_json::json!({}))).await;
         assert_eq!(polled.map(|batches| batches.len()).map_err(|error| error.reason), expected);
     }
     use SourceErrorReason::{Malformed, Status, Upstream};
-    check(|_, path, _| if path == "/api/agents" { Answer::Status(500) } else { json(HEALTH) }, Err(Status)).await;
-    // So does a server answer that has no such route.
+    check(|_, path, _| if path == "/api/agents" { UpstreamAnswer::Status(500) } else { json(HEALTH) }, Err(Status))
+        .await;
+    // A server without the route responds like this as well.
     check(|_, path, _| if path == "/api/agents" { json(r#"{"error": "x"}"#) } else { json(HEALTH) }, Ok(1)).await;
     check(|_, _, _| json(r#"{"error": "x"}"#), Err(Upstream)).await;
     check(|_, path, _| if path == "/api/health" { json(HEALTH) } else { json("<html>") }, Ok(1)).await;
-    check(|_, _, _| Answer::Status(404), Err(Status)).await;
+    check(|_, _, _| UpstreamAnswer::Status(404), Err(Status)).await;
     check(|_, _, _| json("{}"), Err(Malformed)).await;
-    check(|_, path, _| if path == "/api/health" { json("{}") } else { Answer::Status(404) }, Err(Status)).await;
-    check(|_, path, _| if path == "/api/teams" { json("[]") } else { Answer::Status(404) }, Err(Malformed)).await;
-    check(|_, path, _| if path == "/api/teams" { json(r#"{"teams": []}"#) } else { Answer::Status(404) }, Ok(0)).await;
+    check(|_, path, _| if path == "/api/health" { json("{}") } else { UpstreamAnswer::Status(404) }, Err(Status)).await;
+    check(|_, path, _| if path == "/api/teams" { json("[]") } else { UpstreamAnswer::Status(404) }, Err(Malformed))
+        .await;
+    check(
+        |_, path, _| if path == "/api/teams" { json(r#"{"teams": []}"#) } else { UpstreamAnswer::Status(404) },
+        Ok(0),
+    )
+    .await;
 }
 
-struct Running {
+struct RunningPoller {
     reports: Receiver<PollReport>,
     monitoring: watch::Sender<bool>,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
 
-fn run(source: SourceConfig, on: bool) -> Running {
+fn run(source: SourceConfig, on: bool) -> RunningPoller {
     let (sender, reports) = mpsc::channel(1);
     let (monitoring, watched) = watch::channel(on);
     let stop = CancellationToken::new();
     let (tracker, _) = start(&[source], &Clock::system(), &sender, &watched, &stop).expect("tasks");
-    Running { reports, monitoring, stop, tracker }
+    RunningPoller { reports, monitoring, stop, tracker }
 }
 
-impl Running {
+impl RunningPoller {
     async fn next(&mut self) -> PollReport {
         tokio::time::timeout(DEADLINE, self.reports.recv()).await.expect("a report in time").expect("a report")
     }
@@ -265,9 +271,10 @@ impl Running {
 }
 
 #[tokio::test]
-async fn a_hanging_upstream_fails_in_time_and_recovers_by_itself() {
+async fn a_hanging_upstream_times_out_and_recovers() {
     let url =
-        upstream(|call, _, _| if call == 0 { Answer::Hang } else { json(r#"{"agents": [{"name": "a"}]}"#) }).await;
+        upstream(|call, _, _| if call == 0 { UpstreamAnswer::Hang } else { json(r#"{"agents": [{"name": "a"}]}"#) })
+            .await;
     let mut running = run(source("http-json", &url, serde_json::json!({"timeout": "300ms"})), true);
     let first = running.next().await;
     assert_eq!(&*first.source, "up");
@@ -278,11 +285,11 @@ async fn a_hanging_upstream_fails_in_time_and_recovers_by_itself() {
 }
 
 #[tokio::test]
-async fn a_hanging_poll_does_not_hold_up_the_end() {
+async fn a_hanging_poll_does_not_delay_the_stop() {
     let (asked, mut seen) = mpsc::channel(1);
     let url = upstream(move |_, _, _| {
         asked.try_send(()).ok();
-        Answer::Hang
+        UpstreamAnswer::Hang
     })
     .await;
     let running = run(source("http-json", &url, serde_json::json!({"timeout": "5m"})), true);
@@ -291,7 +298,7 @@ async fn a_hanging_poll_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
-async fn polls_rest_while_monitoring_is_off() {
+async fn nothing_is_polled_while_monitoring_is_off() {
     let (asked, mut seen) = mpsc::channel(64);
     let url = upstream(move |call, _, _| {
         asked.try_send(call).ok();
@@ -307,9 +314,10 @@ async fn polls_rest_while_monitoring_is_off() {
 }
 
 #[tokio::test]
-async fn the_tasks_end_when_nobody_reads_the_reports() {
+async fn the_tasks_end_when_reports_are_closed() {
     let url = upstream(|_, _, _| json(r#"{"agents": []}"#)).await;
-    let Running { reports, monitoring, stop, tracker } = run(source("http-json", &url, serde_json::json!({})), true);
+    let RunningPoller { reports, monitoring, stop, tracker } =
+        run(source("http-json", &url, serde_json::json!({})), true);
     drop(reports);
     tokio::time::timeout(DEADLINE, tracker.wait()).await.expect("the tasks end");
     drop((monitoring, stop));

@@ -1,4 +1,4 @@
-//! What of the section `sources` can't be: each finding with its key and what would do.
+//! Validates the section `sources`; each problem names its key and the remedy.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use crate::text;
 
 /// Longest name of a source, in bytes: it is a label.
 const MAX_NAME: usize = 128;
-/// How often a source may be polled.
+/// The shortest and longest interval.
 const INTERVALS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(86_400));
-/// How long a poll may take.
+/// The shortest and longest timeout.
 const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(300));
-/// The largest body that may be allowed.
+/// The largest `max_body`, in bytes.
 const MAX_BODY: usize = 256 * 1024 * 1024;
 
-/// What is wrong with the section.
+/// The problems of the section.
 pub fn validate(sources: &[SourceConfig]) -> Vec<Problem> {
     let mut names = BTreeSet::new();
     let mut problems = Vec::new();
     for (index, source) in sources.iter().enumerate() {
         let mut found = Vec::new();
         if !names.insert(source.name.as_str()) {
-            let message = format!("`{}` is the name of two sources; give each its own", shown(&source.name));
+            let message = format!("duplicate source `{}`: give each source its own name", shown(&source.name));
             found.push(Problem::new("name", message));
         }
         check(source, &mut found);
@@ -38,14 +38,14 @@ pub fn validate(sources: &[SourceConfig]) -> Vec<Problem> {
     problems
 }
 
-/// Finds what is wrong with one source; paths begin below it.
+/// Finds the problems of one source; paths begin below it.
 fn check(source: &SourceConfig, found: &mut Vec<Problem>) {
     let mut wrong = |key: &str, message: String| found.push(Problem::new(key, message));
     if !text::is_name(&source.name, MAX_NAME) {
-        wrong("name", format!("`{}` can't be a name; use 1 to {MAX_NAME} bytes of text", shown(&source.name)));
+        wrong("name", format!("`{}` is not a valid name; use 1 to {MAX_NAME} bytes of text", shown(&source.name)));
     }
     if source.project.as_ref().is_some_and(|project| !text::is_name(project, crate::ingest::MAX_TEXT)) {
-        wrong("project", "it can't be a name; use 1 to 256 bytes of text, or leave it out".to_owned());
+        wrong("project", "not a valid name; use 1 to 256 bytes of text, or leave it out".to_owned());
     }
     if let Err(message) = url(&source.url) {
         wrong("url", message);
@@ -78,17 +78,17 @@ fn check(source: &SourceConfig, found: &mut Vec<Problem>) {
 }
 
 fn url(text: &str) -> Result<(), String> {
-    // What is no URL may still hold a password, so that it is not repeated.
+    // An invalid URL may contain a password, so that it is not quoted.
     let url = Url::parse(text).map_err(|error| format!("not a URL ({error}); write it like http://localhost:8000"))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!("`{}` is not polled; use http or https", shown(url.scheme())));
+        return Err(format!("the scheme `{}` is not supported; use http or https", shown(url.scheme())));
     }
     if !url.has_host() {
-        return Err("it names no host; write it like http://localhost:8000".to_owned());
+        return Err("the URL has no host; write it like http://localhost:8000".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(
-            "it holds credentials, which would be printed with it; use `basic_auth` and its `password_file`".to_owned()
+            "the URL contains credentials, which would be printed; use `basic_auth` with `password_file`".to_owned()
         );
     }
     Ok(())
@@ -104,7 +104,7 @@ fn access(source: &SourceConfig, wrong: &mut impl FnMut(&str, String)) {
             wrong("basic_auth", "a bearer token is given as well; keep one of the two".to_owned());
         }
         if basic.username.contains(':') || !basic.username.chars().all(|letter| !letter.is_control()) {
-            wrong("basic_auth.username", "it can't hold a colon or control characters".to_owned());
+            wrong("basic_auth.username", "must not contain a colon or control characters".to_owned());
         }
         if let Err(message) = SecretSource::from_pair(&basic.password, &basic.password_file) {
             wrong("basic_auth.password", message.to_owned());
@@ -113,15 +113,12 @@ fn access(source: &SourceConfig, wrong: &mut impl FnMut(&str, String)) {
     for (name, value) in &source.headers {
         let key = format!("headers.{}", shown(name));
         match HeaderName::from_bytes(name.as_bytes()) {
-            Err(_) => wrong(&key, "not a header's name; use letters, digits and `-`".to_owned()),
+            Err(_) => wrong(&key, "invalid header name; use letters, digits and `-`".to_owned()),
             Ok(http::header::AUTHORIZATION) if !matches!(bearer, Ok(None)) || source.basic_auth.is_some() => {
                 wrong(&key, "a bearer token or `basic_auth` sets it as well; keep one of the two".to_owned());
             }
             Ok(_) if HeaderValue::from_str(value.expose()).is_err() => {
-                wrong(
-                    &key,
-                    "its value holds characters that no header can; remove line breaks and controls".to_owned(),
-                );
+                wrong(&key, "invalid header value; remove line breaks and control characters".to_owned());
             }
             Ok(_) => {}
         }
@@ -183,7 +180,7 @@ mod tests {
                 "basic_auth.password",
                 "not both",
             ),
-            (json!({"headers": {"a b": "x"}}), "headers.a b", "header's name"),
+            (json!({"headers": {"a b": "x"}}), "headers.a b", "header name"),
             (json!({"headers": {"x": "hunter2\n"}}), "headers.x", "line breaks"),
             (
                 json!({"headers": {"Authorization": "hunter2"}, "bearer_token": "t"}),

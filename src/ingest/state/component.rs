@@ -1,11 +1,11 @@
-//! The components of a batch: how the parts of an orchestrator say they are.
+//! The components of a batch: the health of parts of an orchestrator.
 
 use std::borrow::Cow;
 
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess};
 
 use crate::decode::read::{Key, Read, Scalar, Seed, Unfit};
-use crate::ingest::draft::{Fault, Place, reject};
+use crate::ingest::draft::{ItemError, ItemLocation, reject};
 use crate::ingest::{MAX_REASON, MAX_TEXT};
 use crate::model::{ComponentStatus, ComponentUpdate, RejectReason, Rejected};
 use crate::text;
@@ -14,63 +14,72 @@ use crate::text;
 const MAX_COMPONENTS: usize = 1_000;
 /// Most metrics of one component.
 const MAX_METRICS: usize = 32;
-/// The words for how a component is.
+/// The statuses of a component.
 const STATUSES: [&str; 4] = ["OK", "WARNING", "ERROR", "LIMITED"];
 
-/// The list `components`.
-pub(super) struct Components<'x, 'a> {
+/// Reads the list `components`.
+pub(super) struct ComponentList<'x, 'a> {
     pub(super) components: &'x mut Vec<ComponentUpdate<'a>>,
     pub(super) rejected: &'x mut Vec<Rejected>,
-    /// Set when the list was there.
+    /// Set when there is a list.
     pub(super) listed: &'x mut bool,
 }
 
-impl<'de> Read<'de> for Components<'_, 'de> {
+impl<'de> Read<'de> for ComponentList<'_, 'de> {
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         *self.listed = true;
         for index in 0..MAX_COMPONENTS {
-            let mut item = Component::default();
+            let mut item = ComponentDraft::default();
             if list.next_element_seed(Seed(&mut item))?.is_none() {
                 return Ok(());
             }
-            self.take(index, item);
+            self.add(index, item);
         }
         let more = super::skip(&mut list)?;
         if more > 0 {
-            reject(self.rejected, Place::BODY, "", Fault::surplus("components", more, MAX_COMPONENTS));
+            reject(
+                self.rejected,
+                ItemLocation::BODY,
+                "",
+                ItemError::too_many_items("components", more, MAX_COMPONENTS),
+            );
         }
         Ok(())
     }
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         if value != Scalar::Null {
-            let fault = Fault::unfit("components", &value.shown(), Unfit("a list"));
-            reject(self.rejected, Place::BODY, "", fault);
+            let item_error = ItemError::invalid_value("components", &value.shown(), Unfit("a list"));
+            reject(self.rejected, ItemLocation::BODY, "", item_error);
         }
         Ok(())
     }
 }
 
-impl<'a> Components<'_, 'a> {
-    /// Takes a component without the values that can't be read; one whose name or status can't be is none.
-    fn take(&mut self, index: usize, item: Component<'a>) {
-        let Component { name, status, details, metrics, surplus, mut faults } = item;
-        let missing = |field, reason, error: &str| Fault { field, reason, error: error.to_owned() };
-        if faults.iter().all(|fault| !fault.field.is_empty()) {
-            let has = |field| faults.iter().any(|fault| fault.field == field);
+impl<'a> ComponentList<'_, 'a> {
+    /// Adds a component without its invalid values; one with an invalid name or status is rejected.
+    fn add(&mut self, index: usize, item: ComponentDraft<'a>) {
+        let ComponentDraft { name, status, details, metrics, surplus, mut errors } = item;
+        let missing = |field, reason, error: &str| ItemError { field, reason, error: error.to_owned() };
+        if errors.iter().all(|item_error| !item_error.field.is_empty()) {
+            let has = |field| errors.iter().any(|item_error| item_error.field == field);
             if name.is_none() && !has("name") {
-                faults.push(missing("name", RejectReason::Name, "a component without `name`; give each one its name"));
+                errors.push(missing(
+                    "name",
+                    RejectReason::Name,
+                    "component without `name`; give each component a name",
+                ));
             } else if status.is_none() && !has("status") {
-                let error = "a component without `status`; use one of OK, WARNING, ERROR, LIMITED";
-                faults.push(missing("status", RejectReason::Value, error));
+                let error = "component without `status`; use one of OK, WARNING, ERROR, LIMITED";
+                errors.push(missing("status", RejectReason::Value, error));
             }
         }
         if surplus {
-            faults.push(Fault::limit("metrics", "metrics of one component", MAX_METRICS));
+            errors.push(ItemError::too_many("metrics", "metrics of one component", MAX_METRICS));
         }
-        let place = Place { list: "components", index: Some(index) };
-        for fault in faults {
-            reject(self.rejected, place, name.as_deref().unwrap_or_default(), fault);
+        let place = ItemLocation { list: "components", index: Some(index) };
+        for item_error in errors {
+            reject(self.rejected, place, name.as_deref().unwrap_or_default(), item_error);
         }
         if let (Some(name), Some(status)) = (name, status) {
             self.components.push(ComponentUpdate { name, index, status, details, metrics });
@@ -79,19 +88,19 @@ impl<'a> Components<'_, 'a> {
 }
 
 #[derive(Default)]
-struct Component<'a> {
+struct ComponentDraft<'a> {
     name: Option<Cow<'a, str>>,
     status: Option<ComponentStatus>,
     details: Option<Cow<'a, str>>,
     metrics: Vec<(Cow<'a, str>, f64)>,
-    /// Whether there were more metrics than are kept.
+    /// Whether there were more than [`MAX_METRICS`].
     surplus: bool,
-    /// Values that can't be read, one for each field.
-    faults: Vec<Fault>,
+    /// Invalid values, one for each field.
+    errors: Vec<ItemError>,
 }
 
 #[derive(Clone, Copy)]
-enum Part {
+enum ComponentKey {
     Name,
     Status,
     Details,
@@ -99,28 +108,28 @@ enum Part {
     Unknown,
 }
 
-fn part(key: &str) -> Part {
+fn component_key(key: &str) -> ComponentKey {
     match key {
-        "name" | "component" => Part::Name,
-        "status" => Part::Status,
-        "details" | "message" => Part::Details,
-        "metrics" => Part::Metrics,
-        _ => Part::Unknown,
+        "name" | "component" => ComponentKey::Name,
+        "status" => ComponentKey::Status,
+        "details" | "message" => ComponentKey::Details,
+        "metrics" => ComponentKey::Metrics,
+        _ => ComponentKey::Unknown,
     }
 }
 
-impl<'de> Read<'de> for Component<'de> {
+impl<'de> Read<'de> for ComponentDraft<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(part) = map.next_key_seed(Key(part))? {
+        while let Some(part) = map.next_key_seed(Key(component_key))? {
             match part {
-                Part::Name | Part::Status | Part::Details => {
+                ComponentKey::Name | ComponentKey::Status | ComponentKey::Details => {
                     let value = map.next_value()?;
-                    if let Err(fault) = self.set(part, value) {
-                        self.fault(fault);
+                    if let Err(item_error) = self.set(part, value) {
+                        self.add_error(item_error);
                     }
                 }
-                Part::Metrics => map.next_value_seed(Seed(&mut Metrics(self)))?,
-                Part::Unknown => _ = map.next_value::<IgnoredAny>()?,
+                ComponentKey::Metrics => map.next_value_seed(Seed(&mut ComponentMetrics(self)))?,
+                ComponentKey::Unknown => _ = map.next_value::<IgnoredAny>()?,
             }
         }
         Ok(())
@@ -128,46 +137,46 @@ impl<'de> Read<'de> for Component<'de> {
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         let error = format!("a component is {}; it must be an object", value.shown());
-        self.fault(Fault::item(RejectReason::Value, error));
+        self.add_error(ItemError::of_item(RejectReason::Value, error));
         Ok(())
     }
 }
 
-impl<'a> Component<'a> {
-    fn fault(&mut self, fault: Fault) {
-        if self.faults.iter().all(|known| known.field != fault.field) {
-            self.faults.push(fault);
+impl<'a> ComponentDraft<'a> {
+    fn add_error(&mut self, item_error: ItemError) {
+        if self.errors.iter().all(|known| known.field != item_error.field) {
+            self.errors.push(item_error);
         }
     }
 
-    fn set(&mut self, part: Part, value: Scalar<'a>) -> Result<(), Fault> {
+    fn set(&mut self, part: ComponentKey, value: Scalar<'a>) -> Result<(), ItemError> {
         match (part, value) {
-            (Part::Name, Scalar::Text(name)) if text::is_name(&name, MAX_TEXT) => self.name = Some(name),
-            (Part::Name, other) => return Err(Fault::name(&other)),
-            (Part::Status, Scalar::Text(word)) => match ComponentStatus::parse(&word) {
+            (ComponentKey::Name, Scalar::Text(name)) if text::is_name(&name, MAX_TEXT) => self.name = Some(name),
+            (ComponentKey::Name, other) => return Err(ItemError::invalid_name(&other)),
+            (ComponentKey::Status, Scalar::Text(word)) => match ComponentStatus::parse(&word) {
                 Some(status) => self.status = Some(status),
-                None => return Err(Fault::status(&word, &STATUSES)),
+                None => return Err(ItemError::unknown_status(&word, &STATUSES)),
             },
-            (Part::Status, other) => {
-                return Err(Fault::unfit("status", &other.shown(), Unfit("OK, WARNING, ERROR or LIMITED")));
+            (ComponentKey::Status, other) => {
+                return Err(ItemError::invalid_value("status", &other.shown(), Unfit("OK, WARNING, ERROR or LIMITED")));
             }
             (_, value @ (Scalar::Null | Scalar::Text(_))) => self.details = value.text(MAX_REASON).unwrap_or_default(),
-            (_, other) => return Err(Fault::unfit("details", &other.shown(), Unfit("text"))),
+            (_, other) => return Err(ItemError::invalid_value("details", &other.shown(), Unfit("text"))),
         }
         Ok(())
     }
 }
 
-struct Metrics<'x, 'a>(&'x mut Component<'a>);
+struct ComponentMetrics<'x, 'a>(&'x mut ComponentDraft<'a>);
 
-impl<'de> Read<'de> for Metrics<'_, 'de> {
+impl<'de> Read<'de> for ComponentMetrics<'_, 'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<Scalar<'de>>()? {
             let value: Scalar<'de> = map.next_value()?;
             let (Ok(Some(name)), Ok(Some(number))) =
                 (name.text(MAX_TEXT), value.number(f64::MIN..=f64::MAX, Unfit("a number")))
             else {
-                // What is no number is no metric; components send words and lists along as well.
+                // ComponentList send strings and lists among their metrics as well, which are ignored.
                 continue;
             };
             if self.0.metrics.len() < MAX_METRICS {
@@ -181,8 +190,8 @@ impl<'de> Read<'de> for Metrics<'_, 'de> {
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         if value != Scalar::Null {
-            let fault = Fault::unfit("metrics", &value.shown(), Unfit("an object of numbers"));
-            self.0.fault(fault);
+            let item_error = ItemError::invalid_value("metrics", &value.shown(), Unfit("an object of numbers"));
+            self.0.add_error(item_error);
         }
         Ok(())
     }

@@ -1,13 +1,13 @@
-//! A batch as a body of `POST /api/state`: what a poll is recorded as.
+//! Encodes a batch as a body of `POST /api/state`, which is how polls are recorded.
 //!
-//! [`super::decode_state`] reads back the very same batch. Refuses to keep what was rejected: nobody took it in.
+//! [`super::decode_state`] decodes it into the same batch. Rejections are left out.
 
 use serde_json::{Map, Value, json};
 
 use crate::model::update::RateLimitUpdate;
 use crate::model::{AgentUpdate, Batch, ComponentUpdate, Patch, TokenType, duration};
 
-/// The body that says the same as `batch`.
+/// The body that decodes into `batch`.
 pub fn encode_state(batch: &Batch<'_>) -> String {
     let mut body = Map::new();
     body.insert("project".to_owned(), json!(batch.project));
@@ -27,10 +27,10 @@ pub fn encode_state(batch: &Batch<'_>) -> String {
     Value::Object(body).to_string()
 }
 
-/// The keys of an object that are known.
-struct Fields(Map<String, Value>);
+/// An object without keys for unknown values.
+struct JsonFields(Map<String, Value>);
 
-impl Fields {
+impl JsonFields {
     fn known<T: serde::Serialize>(&mut self, key: &str, value: Option<T>) {
         if let Some(value) = value.map(|value| json!(value)) {
             self.0.insert(key.to_owned(), value);
@@ -53,7 +53,7 @@ impl Fields {
 }
 
 fn agent(update: &AgentUpdate<'_>) -> Value {
-    // Each by its name, so that a new field asks to be written.
+    // Destructured, so that a new field has to be added here.
     let AgentUpdate {
         name,
         agent_type,
@@ -81,10 +81,10 @@ fn agent(update: &AgentUpdate<'_>) -> Value {
         rate_limits,
         index: _,
         is_last_activity_unreadable: _,
-        // It follows from the rest when that is read.
+        // It is derived from other fields when they are decoded.
         rate_limit_hit: _,
     } = update;
-    let none = || Fields(Map::new());
+    let none = || JsonFields(Map::new());
     let mut fields = none();
     fields.known("name", Some(name));
     fields.known("type", agent_type.as_ref());
@@ -127,7 +127,7 @@ fn agent(update: &AgentUpdate<'_>) -> Value {
 }
 
 fn rate_limit(limit: &RateLimitUpdate<'_>) -> Value {
-    let mut fields = Fields(Map::new());
+    let mut fields = JsonFields(Map::new());
     fields.known("provider", Some(&limit.provider));
     fields.known("limit_type", Some(&limit.limit_type));
     fields.known("limit", limit.limit);
@@ -137,7 +137,7 @@ fn rate_limit(limit: &RateLimitUpdate<'_>) -> Value {
 }
 
 fn component(update: &ComponentUpdate<'_>) -> Value {
-    let mut fields = Fields(Map::new());
+    let mut fields = JsonFields(Map::new());
     fields.known("name", Some(&update.name));
     fields.known("status", Some(update.status.as_str()));
     fields.known("details", update.details.as_ref());
@@ -240,7 +240,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_is_written_is_read_back(
+        fn an_encoded_batch_decodes_into_the_same(
             project in text(), complete in any::<bool>(), ttl in proptest::option::of(1..2_000_000_000_u64),
             ordinal in proptest::option::of((text(), 0..1_u64 << 50)),
             agents in proptest::collection::vec(agents(), 0..3),

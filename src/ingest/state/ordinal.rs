@@ -1,4 +1,4 @@
-//! The place of a batch among the reports of one run.
+//! The ordinal of a batch: its number among the reports of one run, to reject late ones.
 
 use std::borrow::Cow;
 
@@ -6,52 +6,52 @@ use serde::de::{Error, IgnoredAny, MapAccess};
 
 use crate::decode::read::{Key, Read, Scalar};
 use crate::ingest::MAX_TEXT;
-use crate::ingest::draft::Fault;
+use crate::ingest::draft::ItemError;
 use crate::model::RejectReason;
 use crate::model::update::Ordinal;
 use crate::text;
 
 /// The object `ordinal` while it is read.
 #[derive(Default)]
-pub(super) struct Ordinals<'a> {
+pub(super) struct OrdinalDraft<'a> {
     run: Option<Cow<'a, str>>,
     number: Option<u64>,
     /// Whether it is null.
     none: bool,
-    fault: Option<Fault>,
+    item_error: Option<ItemError>,
 }
 
 #[derive(Clone, Copy)]
-enum Part {
+enum OrdinalKey {
     Run,
     Number,
     Unknown,
 }
 
-fn part(key: &str) -> Part {
+fn ordinal_key(key: &str) -> OrdinalKey {
     match key {
-        "run" => Part::Run,
-        "number" => Part::Number,
-        _ => Part::Unknown,
+        "run" => OrdinalKey::Run,
+        "number" => OrdinalKey::Number,
+        _ => OrdinalKey::Unknown,
     }
 }
 
-impl<'de> Read<'de> for Ordinals<'de> {
+impl<'de> Read<'de> for OrdinalDraft<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(part) = map.next_key_seed(Key(part))? {
+        while let Some(part) = map.next_key_seed(Key(ordinal_key))? {
             match part {
-                Part::Run => match map.next_value()? {
+                OrdinalKey::Run => match map.next_value()? {
                     Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => self.run = Some(name),
-                    other => self.unfit("`ordinal.run`", &other),
+                    other => self.set_error("`ordinal.run`", &other),
                 },
-                Part::Number => {
+                OrdinalKey::Number => {
                     let value: Scalar<'de> = map.next_value()?;
                     match value.count() {
                         Ok(count) => self.number = count,
-                        Err(_) => self.unfit("`ordinal.number`", &value),
+                        Err(_) => self.set_error("`ordinal.number`", &value),
                     }
                 }
-                Part::Unknown => _ = map.next_value::<IgnoredAny>()?,
+                OrdinalKey::Unknown => _ = map.next_value::<IgnoredAny>()?,
             }
         }
         Ok(())
@@ -60,30 +60,30 @@ impl<'de> Read<'de> for Ordinals<'de> {
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         self.none = value == Scalar::Null;
         if !self.none {
-            self.unfit("`ordinal`", &value);
+            self.set_error("`ordinal`", &value);
         }
         Ok(())
     }
 }
 
-impl<'a> Ordinals<'a> {
-    fn unfit(&mut self, what: &str, value: &Scalar<'_>) {
+impl<'a> OrdinalDraft<'a> {
+    fn set_error(&mut self, what: &str, value: &Scalar<'_>) {
         let error =
             format!("{what} is {}; send {{\"run\": \"…\", \"number\": 1}}, higher with each report", value.shown());
-        self.fault.get_or_insert(Fault { field: "ordinal", reason: RejectReason::Value, error });
+        self.item_error.get_or_insert(ItemError { field: "ordinal", reason: RejectReason::Value, error });
     }
 
-    /// The place; `None` for null.
-    pub(super) fn finish(self) -> Result<Option<Ordinal<'a>>, Fault> {
-        if let Some(fault) = self.fault {
-            return Err(fault);
+    /// The ordinal; `None` for null.
+    pub(super) fn finish(self) -> Result<Option<Ordinal<'a>>, ItemError> {
+        if let Some(item_error) = self.item_error {
+            return Err(item_error);
         }
         match (self.run, self.number) {
             (Some(run), Some(number)) => Ok(Some(Ordinal { run, number })),
             _ if self.none => Ok(None),
             _ => {
-                let error = "`ordinal` is not whole; send both `run` and `number`, or no `ordinal`".to_owned();
-                Err(Fault { field: "ordinal", reason: RejectReason::Value, error })
+                let error = "`ordinal` is incomplete; send both `run` and `number`, or no `ordinal`".to_owned();
+                Err(ItemError { field: "ordinal", reason: RejectReason::Value, error })
             }
         }
     }

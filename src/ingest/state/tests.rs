@@ -16,7 +16,7 @@ fn batch(body: &str) -> Batch<'_> {
     decode_state(body, at(NOW)).unwrap_or_else(|error| panic!("{body}: {error}"))
 }
 
-/// The only agent of a batch with the fields `fields`, as its Debug text; or the reason and error of its rejection.
+/// Checks the only agent of a batch, which has `fields`.
 fn check(fields: &str, expected: impl FnOnce(AgentUpdate<'_>)) {
     let body = format!(r#"{{"agents":[{{"name":"a",{fields}}}]}}"#);
     let batch = batch(&body);
@@ -24,22 +24,22 @@ fn check(fields: &str, expected: impl FnOnce(AgentUpdate<'_>)) {
     expected(batch.agents.into_iter().next().expect("an agent"));
 }
 
-/// One agent beside a good one, which can't be read at all.
+/// Checks an agent that is rejected as a whole, before a valid one.
 fn check_rejected(agent: &str, reason: &str, part: &str) {
     let body = format!(r#"{{"complete":true,"agents":[{agent},{{"name":"good"}}]}}"#);
     let batch = batch(&body);
-    assert_eq!(batch.agents.len(), 1, "{agent}: the good one is taken");
-    assert_eq!(batch.agents[0].index, 1, "{agent}: at its own place");
-    assert!(!batch.complete, "{agent}: who was not read is not gone");
+    assert_eq!(batch.agents.len(), 1, "{agent}: the valid one is accepted");
+    assert_eq!(batch.agents[0].index, 1, "{agent}: at its own position");
+    assert!(!batch.complete, "{agent}: the rejected one is not removed");
     check_fault(&batch, agent, reason, part);
 }
 
-/// One agent beside a good one, with a value of `field` that can't be read.
+/// Checks an agent with an invalid value of `field`, after a valid one.
 fn check_value(agent: &str, field: &str, reason: &str, part: &str) {
     let body = format!(r#"{{"complete":true,"agents":[{{"name":"good"}},{agent}]}}"#);
     let batch = batch(&body);
-    assert_eq!(batch.agents.len(), 2, "{agent}: only the value is lost");
-    assert!(batch.complete, "{agent}: everybody was read");
+    assert_eq!(batch.agents.len(), 2, "{agent}: only the value is rejected");
+    assert!(batch.complete, "{agent}: all agents were read");
     check_fault(&batch, agent, reason, part);
     let rejected = &batch.rejected[0];
     assert_eq!(
@@ -50,14 +50,14 @@ fn check_value(agent: &str, field: &str, reason: &str, part: &str) {
 }
 
 fn check_fault(batch: &Batch<'_>, agent: &str, reason: &str, part: &str) {
-    let rejected = batch.rejected.first().unwrap_or_else(|| panic!("{agent} was taken"));
+    let rejected = batch.rejected.first().unwrap_or_else(|| panic!("{agent} was accepted"));
     assert_eq!(rejected.reason.as_str(), reason, "{agent}");
     assert!(rejected.error.contains(part), "{agent}: {}", rejected.error);
     assert!(InputKind::State.reasons().contains(&rejected.reason));
 }
 
-/// A body with a field of its own that can't be read: the rest counts.
-fn check_own(fields: &str, field: &str, part: &str) {
+/// Checks an invalid field of the body, which is rejected alone.
+fn check_body_field(fields: &str, field: &str, part: &str) {
     let body = format!(r#"{{{fields},"agents":[{{"name":"a"}}]}}"#);
     let batch = batch(&body);
     assert_eq!((batch.agents.len(), batch.complete, batch.ttl, &batch.ordinal), (1, false, None, &None), "{fields}");
@@ -66,14 +66,14 @@ fn check_own(fields: &str, field: &str, part: &str) {
     assert!(rejected.error.contains(part), "{fields}: {}", rejected.error);
 }
 
-fn check_refused(body: &str, part: &str) {
+fn check_rejected_body(body: &str, part: &str) {
     let error = decode_state(body, at(NOW)).map(|batch| format!("{batch:?}")).expect_err(body).to_string();
     assert!(error.contains(part), "{error}");
     assert!(error.contains(" at line ") && error.contains(" column "), "{error}");
 }
 
 #[test]
-fn the_documented_state_is_read_whole() {
+fn the_documented_state_is_decoded() {
     let body = r#"{"project": "shop", "complete": true, "ttl": "5m",
      "agents": [{
        "name": "grand_boss", "type": "custom", "status": "running", "task_id": "task_123",
@@ -114,14 +114,14 @@ fn the_documented_state_is_read_whole() {
 }
 
 #[test]
-fn the_place_among_reports_is_read() {
+fn the_ordinal_is_decoded() {
     let numbered = batch(r#"{"ordinal":{"number":7,"run":"a-1","more":[]},"agents":[]}"#);
     assert_eq!(numbered.ordinal, Some(Ordinal { run: "a-1".into(), number: 7 }));
     assert_eq!(batch(r#"{"ordinal":null,"agents":[]}"#).ordinal, None);
 }
 
 #[test]
-fn what_is_absent_is_unknown() {
+fn absent_fields_are_unknown() {
     let batch = batch(r#"{"agents":[{"name":"a"}]}"#);
     assert_eq!((&*batch.project, batch.complete, batch.ttl), ("default", false, None));
     let agent = &batch.agents[0];
@@ -171,7 +171,7 @@ fn camel_case_and_older_names_mean_the_same() {
 }
 
 #[test]
-fn one_number_for_all_tokens_is_input_unless_a_split_is_given() {
+fn a_single_number_of_tokens_is_input_unless_given_by_type() {
     for fields in [r#""tokensUsed":9"#, r#""tokens":9"#, r#""tokens":{"total":9}"#, r#""tokens_used":9.0"#] {
         check(fields, |agent| assert_eq!(agent.tokens, [Some(9), None, None, None, None], "{fields}"));
     }
@@ -194,7 +194,7 @@ fn null_clears_what_can_be_cleared() {
 }
 
 #[test]
-fn times_are_read_in_every_form_and_as_they_are_said() {
+fn times_are_decoded_in_every_format() {
     let two = Some(at("2026-11-21T02:00:00Z"));
     for (value, expected) in [
         (r#""2026-11-21T03:00:00+01:00""#, two),
@@ -229,7 +229,7 @@ fn a_time_to_retry_at_is_a_limit_of_an_unknown_provider() {
 }
 
 #[test]
-fn statuses_are_known_in_any_spelling_and_running_stands_beside_them() {
+fn statuses_are_decoded_in_any_spelling_and_independent_of_running() {
     for word in ["waitingReview", "WAITING_REVIEW", "waiting-review"] {
         check(&format!(r#""status":"{word}""#), |agent| assert_eq!(agent.status, Some(AgentStatus::WaitingReview)));
     }
@@ -247,7 +247,7 @@ fn text_is_cleaned_and_cut() {
 }
 
 #[test]
-fn a_bad_agent_costs_itself_and_no_other() {
+fn an_invalid_agent_is_rejected_alone() {
     for (agent, reason, part) in [
         ("{}", "name", "without `name`"),
         (r#"{"name":""}"#, "name", "1 to 256 bytes"),
@@ -264,7 +264,7 @@ fn a_bad_agent_costs_itself_and_no_other() {
 }
 
 #[test]
-fn a_bad_value_costs_itself_and_not_its_agent() {
+fn an_invalid_value_is_rejected_without_its_agent() {
     for (agent, field, reason, part) in [
         (r#"{"name":"a","status":"runing"}"#, "status", "status", "did you mean `running`?"),
         (r#"{"name":"a","status":"hibernating"}"#, "status", "status", "use one of idle"),
@@ -343,11 +343,11 @@ fn a_bad_value_costs_itself_and_not_its_agent() {
 }
 
 #[test]
-fn components_are_taken_one_by_one() {
+fn components_are_accepted_or_rejected_one_by_one() {
     let metrics: Vec<String> = (0..33).map(|index| format!(r#""m{index}":{index}"#)).collect();
     let body = format!(
         r#"{{"complete":true,"agents":[],"components":[{{"name":"db","status":"limited","metrics":{{"word":"x",{}}}}},
-            {{"name":"q","status":"BROKE"}},{{"status":"OK"}},{{"name":"r"}},4,{{"name":"s","status":"OK","metrics":3}}]}}"#,
+            {{"name":"q","status":"FAILED"}},{{"status":"OK"}},{{"name":"r"}},4,{{"name":"s","status":"OK","metrics":3}}]}}"#,
         metrics.join(",")
     );
     let batch = batch(&body);
@@ -367,45 +367,45 @@ fn components_are_taken_one_by_one() {
             components(5, "s", "metrics", "value")
         ]
     );
-    assert!(batch.complete, "its agents were all read");
+    assert!(batch.complete, "all agents were read");
 }
 
 #[test]
-fn what_is_no_batch_is_refused_whole_and_says_where() {
-    check_refused("", "EOF");
-    check_refused("[]", "the body is a list");
-    check_refused("7", "the body is 7");
-    check_refused("{}", "neither `agents` nor `components`");
-    check_refused(r#"{"name":"a"}"#, "neither `agents` nor `components`");
-    check_refused(r#"{"agents":{"a":{}}}"#, "`agents` is an object; it must be a list");
-    check_refused(r#"{"components":1}"#, "`components` is 1");
-    check_refused(r#"{"project":"","agents":[]}"#, "`project`");
-    check_refused(r#"{"project":5,"agents":[]}"#, "`project` is 5");
-    check_refused(r#"{"project":"a\nb","agents":[]}"#, "control characters");
-    check_refused(r#"{"complete":true,"agents":7,"components":7}"#, "`agents` is 7");
-    check_refused(r#"{"agents":[]} x"#, "trailing characters");
-    check_refused(r#"{"agents":[{"name":"a"}"#, "EOF");
+fn a_body_that_is_no_batch_is_rejected_with_a_position() {
+    check_rejected_body("", "EOF");
+    check_rejected_body("[]", "the body is a list");
+    check_rejected_body("7", "the body is 7");
+    check_rejected_body("{}", "neither `agents` nor `components`");
+    check_rejected_body(r#"{"name":"a"}"#, "neither `agents` nor `components`");
+    check_rejected_body(r#"{"agents":{"a":{}}}"#, "`agents` is an object; it must be a list");
+    check_rejected_body(r#"{"components":1}"#, "`components` is 1");
+    check_rejected_body(r#"{"project":"","agents":[]}"#, "`project`");
+    check_rejected_body(r#"{"project":5,"agents":[]}"#, "`project` is 5");
+    check_rejected_body(r#"{"project":"a\nb","agents":[]}"#, "control characters");
+    check_rejected_body(r#"{"complete":true,"agents":7,"components":7}"#, "`agents` is 7");
+    check_rejected_body(r#"{"agents":[]} x"#, "trailing characters");
+    check_rejected_body(r#"{"agents":[{"name":"a"}"#, "EOF");
 }
 
 #[test]
-fn a_bad_field_of_the_body_costs_itself() {
-    check_own(r#""complete":"yes""#, "complete", "`complete` is `yes`");
+fn an_invalid_field_of_the_body_is_rejected_alone() {
+    check_body_field(r#""complete":"yes""#, "complete", "`complete` is `yes`");
     for ttl in ["0", "-1", r#""soon""#, "[]", "1e99", r#""99d""#] {
-        check_own(&format!(r#""ttl":{ttl}"#), "ttl", "`ttl` is ");
+        check_body_field(&format!(r#""ttl":{ttl}"#), "ttl", "`ttl` is ");
     }
     for ordinal in
         [r#"{"run":"","number":1}"#, r#"{"run":5,"number":1}"#, r#"{"run":"a","number":-1}"#, r#"{"run":"a"}"#, "7"]
     {
-        check_own(&format!(r#""ordinal":{ordinal}"#), "ordinal", "`ordinal");
+        check_body_field(&format!(r#""ordinal":{ordinal}"#), "ordinal", "`ordinal");
     }
-    check_own(r#""components":1"#, "components", "`components` is 1");
+    check_body_field(r#""components":1"#, "components", "`components` is 1");
     let only = batch(r#"{"complete":true,"components":[{"name":"db","status":"OK"}],"agents":{}}"#);
     assert_eq!((only.components.len(), only.complete), (1, false));
     assert_eq!(only.rejected.iter().map(|it| it.field).collect::<Vec<_>>(), ["agents", "complete"]);
 }
 
 #[test]
-fn what_is_too_many_is_left_out_and_counted() {
+fn surplus_items_are_rejected_and_counted() {
     let body = format!(r#"{{"complete":true,"agents":[{}{{"name":"a"}},7]}}"#, r#"{"name":"a"},"#.repeat(MAX_AGENTS));
     let many = batch(&body);
     assert_eq!((many.agents.len(), many.complete, many.rejected.len()), (MAX_AGENTS, false, 1));
@@ -428,12 +428,13 @@ fn errors_of_a_hostile_body_stay_small() {
             .skip(100)
             .all(|rejected| rejected.error.is_empty() && rejected.reason.as_str() == "value")
     );
-    let error = decode_state(&format!(r#"{{"project":"{}\u001b"}}"#, "x".repeat(9_999)), at(NOW)).expect_err("refused");
+    let error =
+        decode_state(&format!(r#"{{"project":"{}\u001b"}}"#, "x".repeat(9_999)), at(NOW)).expect_err("rejected");
     assert!(error.to_string().len() < 600, "{error}");
 }
 
 #[test]
-fn deep_nesting_is_no_trouble() {
+fn deep_nesting_is_accepted() {
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(batch(&format!(r#"{{"x":{deep},"agents":[{{"name":"a","y":{deep}}}]}}"#)).agents.len(), 1);
     let phase = format!(r#"{{"agents":[{{"name":"a","phase":{deep}}}]}}"#);
@@ -489,7 +490,7 @@ fn escaped(text: &str) -> String {
 
 proptest! {
     #[test]
-    fn a_body_is_read_whole_or_refused(body in "\\PC*", count in 0..20_usize, cut in any::<prop::sample::Index>()) {
+    fn a_body_is_decoded_or_rejected_as_a_whole(body in "\\PC*", count in 0..20_usize, cut in any::<prop::sample::Index>()) {
         let is_object = serde_json::from_str::<serde_json::Value>(&body).is_ok_and(|it| it.is_object());
         prop_assert!(is_object || decode_state(&body, at(NOW)).is_err() && crate::ingest::decode_usage(&body).is_err());
         let list = |item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(",");
@@ -504,7 +505,7 @@ proptest! {
     }
 
     #[test]
-    fn no_json_makes_it_panic_and_all_that_is_taken_is_bounded(value in json()) {
+    fn any_json_is_survived_and_accepted_values_are_in_range(value in json()) {
         let wrapped = serde_json::json!({"agents": [value.clone(), {"name": "a", "tokens": value.clone(), "rate_limits": [value.clone()]}], "components": [value.clone()]});
         for body in [value.to_string(), wrapped.to_string()] {
             drop(crate::ingest::decode_usage(&body));
@@ -536,13 +537,13 @@ proptest! {
 
 #[test]
 fn a_context_window_is_a_ratio_percent_or_tokens() {
-    let read = |said: &str| {
-        let body = format!(r#"{{"agents": [{{"name": "a", {said}}}]}}"#);
+    let read = |fields: &str| {
+        let body = format!(r#"{{"agents": [{{"name": "a", {fields}}}]}}"#);
         let batch = decode_state(&body, at(NOW)).expect("a batch");
-        assert_eq!(batch.rejected.len(), 0, "{said}: {:?}", batch.rejected);
+        assert_eq!(batch.rejected.len(), 0, "{fields}: {:?}", batch.rejected);
         batch.agents[0].context_window_ratio.clone()
     };
-    for said in [
+    for fields in [
         r#""context_window_ratio": 0.75"#,
         r#""contextWindowRatio": 0.75"#,
         r#""context_window": {"ratio": 0.75}"#,
@@ -551,10 +552,10 @@ fn a_context_window_is_a_ratio_percent_or_tokens() {
         r#""context_window": {"used_percentage": 75, "context_window_size": 200000}"#,
         r#""context_window_percent": 75"#,
     ] {
-        assert_eq!(read(said), Patch::Set(0.75), "{said}");
+        assert_eq!(read(fields), Patch::Set(0.75), "{fields}");
     }
     assert_eq!(read(r#""context_window_ratio": null"#), Patch::Clear);
-    for said in [r#""context_window": null"#, r#""context_window": {"used": 5}"#, r#""phase": "x""#] {
-        assert_eq!(read(said), Patch::Keep, "{said}");
+    for fields in [r#""context_window": null"#, r#""context_window": {"used": 5}"#, r#""phase": "x""#] {
+        assert_eq!(read(fields), Patch::Keep, "{fields}");
     }
 }

@@ -4,24 +4,24 @@ use super::*;
 
 fn check(body: &str, expected: &[(&str, &str, [Option<u64>; 5])]) {
     let batch = decode_usage(body).unwrap_or_else(|error| panic!("{body}: {error}"));
-    let taken: Vec<_> = batch
+    let accepted: Vec<_> = batch
         .usage
         .iter()
         .map(|update| (update.agent.as_deref().unwrap_or(""), update.task_id.as_deref().unwrap_or(""), update.tokens))
         .collect();
-    assert_eq!(taken, expected, "{body}: {:?}", batch.rejected);
+    assert_eq!(accepted, expected, "{body}: {:?}", batch.rejected);
 }
 
 fn check_rejected(item: &str, reason: &str, part: &str) {
     let body = format!(r#"{{"usage":[{item},{{"agent":"good","input":1}}]}}"#);
     let batch = decode_usage(&body).expect("a batch");
-    assert_eq!(batch.usage.len(), 1, "{item}: the good one is taken");
+    assert_eq!(batch.usage.len(), 1, "{item}: the valid one is accepted");
     assert_eq!(batch.rejected[0].reason.as_str(), reason, "{item}");
     assert!(batch.rejected[0].error.contains(part), "{item}: {}", batch.rejected[0].error);
 }
 
 #[test]
-fn increments_name_an_agent_or_a_task() {
+fn increments_have_an_agent_or_a_task() {
     let split = [Some(10), Some(5), Some(2), None, None];
     check(
         r#"{"project":"shop","usage":[{"agent":"a","task_id":"t","input":10,"output":5,"cache_read":2}]}"#,
@@ -46,7 +46,7 @@ fn one_increment_needs_no_list() {
 }
 
 #[test]
-fn a_bad_increment_costs_itself_and_no_other() {
+fn an_invalid_increment_is_rejected_alone() {
     for (item, reason, part) in [
         (r#"{"input":1}"#, "name", "neither `agent` nor `task_id`"),
         (r#"{"agent":"a"}"#, "value", "neither tokens nor cost"),
@@ -62,7 +62,7 @@ fn a_bad_increment_costs_itself_and_no_other() {
 }
 
 #[test]
-fn what_is_no_usage_is_refused_whole() {
+fn a_body_without_usage_is_rejected_as_a_whole() {
     for (body, part) in [
         ("", "EOF"),
         ("{}", "no `usage`"),

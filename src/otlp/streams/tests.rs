@@ -439,9 +439,9 @@ proptest! {
     ) {
         let (mut deltas, mut totals) = (table(), table());
         let (mut total, mut began) = (0_u64, 1_u64);
-        for (place, (more, anew)) in steps.iter().enumerate() {
+        for (place, (more, is_reset)) in steps.iter().enumerate() {
             let time = 2 * place as u64 + 2;
-            if *anew {
+            if *is_reset {
                 (total, began) = (0, time - 1);
             }
             total += u64::from(*more);

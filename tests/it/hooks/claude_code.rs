@@ -11,7 +11,7 @@ use std::{fs, thread};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{agent, brake, shown};
+use super::{agent, budgets, shown};
 use crate::counterparts::{Need, run};
 use crate::doubles::model::{Model, Mood};
 use crate::program::{Lookout, Setup, eventually};
@@ -205,7 +205,7 @@ fn stopped_at_a_terminal() {
     terminal.says("count");
     is("running");
     eventually("the model is asked", || (home.model.calls() == 1).then_some(()));
-    brake::uses(&lookout, "till", "shop", 120);
+    budgets::uses(&lookout, "till", "shop", 120);
     home.model.turn(Mood::UsesShell);
     is("paused: stopped by lookout: over its budget of tokens for this task");
     terminal.sees("stopped by lookout: shop used 120 of its 100 tokens for this task (budgets.tokens_per_task)");
@@ -215,7 +215,7 @@ fn stopped_at_a_terminal() {
     is("idle");
     assert_eq!(home.model.calls(), 2);
     assert!(!home.dir.path().join("shop/made-by-the-model").exists(), "the tool was not run");
-    brake::uses(&lookout, "till", "shop", 1_000);
+    budgets::uses(&lookout, "till", "shop", 1_000);
     terminal.says("more");
     terminal.sees("stopped by lookout: shop used 1120 of its 1000 tokens for today (budgets.tokens_per_day)");
     is("paused: stopped by lookout: over its budget of tokens for today");

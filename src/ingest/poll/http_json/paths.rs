@@ -1,5 +1,4 @@
-//! Paths as a configuration gives them, and the one that selects agents, which must tell an empty fleet from a page
-//! that is not understood.
+//! Parses configured paths. The one that selects agents distinguishes an empty fleet from a malformed page.
 
 use serde_json::Value;
 use serde_json_path::JsonPath;
@@ -11,7 +10,7 @@ use crate::model::SourceError;
 /// Longest path, in bytes.
 const MAX_PATH: usize = 1_024;
 
-/// Reads a JSONPath; the error says what would do.
+/// Parses a JSONPath; the error contains the remedy.
 pub(super) fn parse(path: &str) -> Result<JsonPath, String> {
     if !path.starts_with('$') {
         return Err(format!("`{}` is not a JSONPath; start it with `$`, such as $.status", shown(path)));
@@ -36,7 +35,7 @@ impl NamePath {
         match path {
             "@key" => Ok(Self::Key),
             _ if path.starts_with('@') => {
-                Err(format!("`{}` is no name; write `@key` for the key of each agent", shown(path)))
+                Err(format!("`{}` is not a path; write `@key` for the key of each agent", shown(path)))
             }
             _ => parse(path).map(Self::Path),
         }
@@ -52,30 +51,30 @@ impl NamePath {
 pub(super) struct AgentsPath {
     path: JsonPath,
     shown: String,
-    /// From the path without its last segment upwards to the root; with each whether the segment left out can select
-    /// many, so that it may select none.
+    /// The path without its last segment, and so on up to the root; with each, whether the segment that was removed can
+    /// select many nodes, and so none.
     ancestors: Vec<(JsonPath, bool)>,
 }
 
-/// An agent's key, where it was asked for and there is one, and the agent.
-pub(super) type Node<'v> = (Option<&'v str>, &'v Value);
+/// An agent, and its key if it was requested and exists.
+pub(super) type AgentNode<'v> = (Option<&'v str>, &'v Value);
 
 impl AgentsPath {
     pub(super) fn parse(path: &str) -> Result<Self, String> {
         let compiled = parse(path)?;
         let mut ancestors = Vec::new();
         let mut rest = path.trim_end();
-        while let Some((parent, many)) = parent(rest) {
+        while let Some((parent, selects_many)) = parent(rest) {
             let Ok(compiled) = JsonPath::parse(parent) else { break };
-            ancestors.push((compiled, many));
+            ancestors.push((compiled, selects_many));
             rest = parent;
         }
         Ok(Self { path: compiled, shown: shown(path), ancestors })
     }
 
-    /// The agents in `page`, with their keys when `keyed`; the error says that it is not a page of agents.
-    pub(super) fn select<'v>(&self, page: &'v Value, keyed: bool) -> Result<Vec<Node<'v>>, SourceError> {
-        let nodes: Vec<Node<'v>> = if keyed {
+    /// The agents in `page`, with their keys if `keyed`; the error is that of a malformed page.
+    pub(super) fn select<'v>(&self, page: &'v Value, keyed: bool) -> Result<Vec<AgentNode<'v>>, SourceError> {
+        let nodes: Vec<AgentNode<'v>> = if keyed {
             let located = self.path.query_located(page);
             located.iter().map(|node| (key(page, node.location().iter()), node.node())).collect()
         } else {
@@ -83,28 +82,27 @@ impl AgentsPath {
         };
         if nodes.is_empty() && !self.is_empty_fleet(page) {
             return Err(malformed(&format!(
-                "`{}` selects nothing, and no empty list either; see what the page holds",
+                "`{}` selects nothing, and there is no empty list either; compare the path with the page",
                 self.shown
             )));
         }
         Ok(nodes)
     }
 
-    /// Whether nothing was selected because there is nothing: the nearest ancestor that is there is a list or an object,
-    /// and what was looked for below it may be missing.
+    /// Whether nothing was selected because there are no agents: the nearest existing ancestor is a list or an object from
+    /// which the next segment may select nothing.
     fn is_empty_fleet(&self, page: &Value) -> bool {
-        for (ancestor, many) in &self.ancestors {
+        for (ancestor, selects_many) in &self.ancestors {
             let nodes = ancestor.query(page);
             if !nodes.is_empty() {
-                return *many && nodes.iter().all(|node| node.is_array() || node.is_object());
+                return *selects_many && nodes.iter().all(|node| node.is_array() || node.is_object());
             }
         }
         false
     }
 }
 
-/// The key of the node at `path`: its name in the object that holds it. The page itself is asked for it, since the path
-/// borrows from the query.
+/// The key of the node at `path` in its object. It is looked up in the page, since the path borrows from the query.
 fn key<'v, 'p>(page: &'v Value, path: impl Iterator<Item = &'p serde_json_path::PathElement<'p>>) -> Option<&'v str> {
     let (mut at, mut key) = (page, None);
     for element in path {
@@ -119,8 +117,8 @@ fn key<'v, 'p>(page: &'v Value, path: impl Iterator<Item = &'p serde_json_path::
     key
 }
 
-/// `path` without its last segment, and whether that segment can select many; `None` at the root and at what looks
-/// further down than its children (`..`).
+/// `path` without its last segment, and whether that segment can select many nodes; `None` at the root, and for a segment
+/// of descendants (`..`).
 fn parent(path: &str) -> Option<(&str, bool)> {
     let (mut depth, mut quote, mut escaped, mut start) = (0_u32, None, false, None);
     let mut previous = None;
@@ -148,11 +146,11 @@ fn parent(path: &str) -> Option<(&str, bool)> {
     if segment.starts_with("..") {
         return None;
     }
-    Some((rest.trim_end(), many(segment)))
+    Some((rest.trim_end(), selects_many(segment)))
 }
 
-/// Whether a segment is a wildcard, a filter or a slice, rather than names and indices.
-fn many(segment: &str) -> bool {
+/// Whether a segment is a wildcard, a filter or a slice, rather than a list of names and indices.
+fn selects_many(segment: &str) -> bool {
     let Some(inside) = segment.strip_prefix('[') else {
         return segment.strip_prefix('.').is_some_and(|name| name.trim_start() == "*");
     };
@@ -168,8 +166,8 @@ mod tests {
     fn check(path: &str, expected: &[(&str, bool)]) {
         let mut found = Vec::new();
         let mut rest = path;
-        while let Some((up, many)) = parent(rest) {
-            found.push((up, many));
+        while let Some((up, selects_many)) = parent(rest) {
+            found.push((up, selects_many));
             rest = up;
         }
         assert_eq!(found, expected, "{path}");
@@ -177,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_walked_upwards_by_segments() {
+    fn ancestors_of_a_path_are_found_by_segments() {
         check("$", &[]);
         check("$.agents[*]", &[("$.agents", true), ("$", false)]);
         check(

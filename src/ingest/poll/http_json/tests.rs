@@ -31,7 +31,7 @@ fn check(field: &str, value: Value, expected: impl FnOnce(&AgentUpdate<'_>) -> b
 }
 
 #[test]
-fn every_field_is_read_and_foreign_ways_of_writing_are_understood() {
+fn every_field_is_read_and_values_are_converted() {
     let two = Time::parse("2026-11-21T02:00:00Z");
     check("status", json!("BUSY"), |agent| agent.status == Some(AgentStatus::Running));
     check("status", json!("waitingReview"), |agent| agent.status == Some(AgentStatus::WaitingReview));
@@ -65,7 +65,7 @@ fn every_field_is_read_and_foreign_ways_of_writing_are_understood() {
 }
 
 #[test]
-fn filters_know_patterns_as_the_standard_has_them() {
+fn filters_match_patterns_as_the_standard_requires() {
     let all = ["cat", "cats", "bobcat", "Käse", "a\rb"].map(|id| json!({"id": id}));
     let text = json!({"agents": all}).to_string();
     let names = |filter: &str| -> Vec<String> {
@@ -75,18 +75,18 @@ fn filters_know_patterns_as_the_standard_has_them() {
     assert_eq!(names("match(@.id, 'cat|c.t')"), ["cat"]);
     assert_eq!(names("match(@.id, '[a-c]+(t|ts)')"), ["cat", "cats"]);
     assert_eq!(names("search(@.id, 'cat|dog')"), ["cat", "cats", "bobcat"]);
-    assert_eq!(names("match(@.id, 'K.s{1,2}e')"), ["Käse"], "a point is a character, not a byte");
-    assert_eq!(names("match(@.id, 'a.b')"), [""; 0], "and no end of a line");
-    assert_eq!(names("search(@.id, '(')"), [""; 0], "what can't be read fits nothing");
+    assert_eq!(names("match(@.id, 'K.s{1,2}e')"), ["Käse"], "a dot is a character, not a byte");
+    assert_eq!(names("match(@.id, 'a.b')"), [""; 0], "and not a line break");
+    assert_eq!(names("search(@.id, '(')"), [""; 0], "an invalid pattern matches nothing");
     assert_eq!(names("match(@.id, '\\\\p{L}+')"), ["cat", "cats", "bobcat", "Käse"]);
 }
 
 #[test]
-fn a_bad_value_costs_itself_and_a_bad_name_its_agent() {
+fn an_invalid_value_is_rejected_alone_and_an_invalid_name_with_its_agent() {
     let text =
         r#"{"agents": [{"id": "a", "state": "hibernating"}, {"id": "b", "state": "idle"}, {"state": "idle"}, 7]}"#;
     let batches = page("$.agents[*]").read(text, now(), "web").expect("batches");
-    assert_eq!((batches[0].agents.len(), batches[0].complete), (2, false), "nobody counts as gone");
+    assert_eq!((batches[0].agents.len(), batches[0].complete), (2, false), "no agent is removed");
     assert_eq!((&*batches[0].agents[0].name, batches[0].agents[0].status), ("a", None));
     let rejected: Vec<_> = batches[0].rejected.iter().map(|it| (it.subject(), it.field, it.reason.as_str())).collect();
     assert_eq!(
@@ -99,7 +99,7 @@ fn a_bad_value_costs_itself_and_a_bad_name_its_agent() {
     );
     assert!(batches[0].rejected[0].error.contains("`status_map`"), "{}", batches[0].rejected[0].error);
     let valued = page("$.agents[*]").read(r#"{"agents": [{"id": "a", "state": "hibernating"}]}"#, now(), "web");
-    assert!(valued.expect("batches")[0].complete, "everybody was read");
+    assert!(valued.expect("batches")[0].complete, "all agents were read");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_key_can_be_the_name_and_a_field_the_project() {
 }
 
 #[test]
-fn an_empty_list_is_an_empty_fleet_and_nothing_else_is() {
+fn only_an_empty_list_is_an_empty_fleet() {
     for (path, text) in [
         ("$.agents[*]", r#"{"agents": []}"#),
         ("$.agents.*", r#"{"agents": {}}"#),
@@ -145,7 +145,7 @@ fn an_empty_list_is_an_empty_fleet_and_nothing_else_is() {
 }
 
 #[test]
-fn an_error_beside_agents_keeps_them_and_removes_nobody() {
+fn an_error_beside_agents_keeps_them_and_removes_none() {
     let batches =
         page("$.agents[*]").read(r#"{"agents": [{"id": "a"}], "error": "half of it"}"#, now(), "web").expect("batches");
     assert_eq!((batches[0].agents.len(), batches[0].complete), (1, false));

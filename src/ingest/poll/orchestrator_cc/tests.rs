@@ -3,13 +3,13 @@
 use super::*;
 use crate::model::{AgentStatus, AgentUpdate, Patch};
 
-/// As an older server answers on `/api/agents`.
+/// A response of an older version on `/api/agents`.
 const OLDER: &str = r#"{"agents": [
     {"name": "boss", "role": "grand_boss", "running": true, "last_activity": 1795226400.123456, "restart_count": 0},
     {"name": "worker-1", "role": "specialist", "running": true, "last_activity": 0.0, "restart_count": 2},
     {"name": "worker-2", "role": null, "running": false, "last_activity": 1795225000.5, "restart_count": 5}]}"#;
 
-/// As a newer server answers on its routes.
+/// Responses of a newer version.
 const TEAMS: &str = r#"{"teams": [
     {"name": "shop", "description": "Shop team", "createdAt": 1795226000000, "leadAgentId": "lead@shop", "members": [
         {"agentId": "lead@shop", "name": "lead", "agentType": "team-lead", "model": "claude-opus-4-6", "joinedAt": 1},
@@ -42,7 +42,7 @@ fn team(tasks: &str, messages: &str, health: &str) -> Batch<'static> {
 }
 
 #[test]
-fn the_older_shape_is_read() {
+fn the_page_of_older_versions_is_decoded() {
     let batch = older(OLDER, now(), "orchestrator").expect("a batch");
     assert_eq!((&*batch.project, batch.complete, batch.ttl), ("orchestrator", true, None));
     let agents: Vec<_> = batch.agents.iter().map(brief).collect();
@@ -58,7 +58,7 @@ fn the_older_shape_is_read() {
 }
 
 #[test]
-fn members_come_from_teams_and_what_they_do_from_tasks_and_messages() {
+fn members_come_from_teams_and_their_state_from_tasks_and_messages() {
     let batch = team(TASKS, MESSAGES, "{}");
     assert_eq!((&*batch.project, batch.complete, batch.rejected.len()), ("shop", true, 0));
     let doing: Vec<_> =
@@ -78,7 +78,7 @@ fn members_come_from_teams_and_what_they_do_from_tasks_and_messages() {
 }
 
 #[test]
-fn a_heartbeat_says_who_is_ill_unless_it_writes() {
+fn an_unhealthy_agent_is_down_unless_it_writes() {
     let health = r#"{"shop": {
         "lead": {"isHealthy": false, "lastActivity": "2026-11-21T03:09:30.123456", "timeoutThreshold": 300.0, "elapsed": 750.5},
         "clerk": {"isHealthy": false, "lastActivity": "2026-11-21T02:57:30", "timeoutThreshold": 300, "elapsed": 750},
@@ -87,30 +87,30 @@ fn a_heartbeat_says_who_is_ill_unless_it_writes() {
     let batch = team(TASKS, MESSAGES, health);
     assert_eq!((batch.agents.len(), batch.rejected.len()), (3, 0), "{:?}", batch.rejected);
     let [lead, clerk, packer] = [&batch.agents[0], &batch.agents[1], &batch.agents[2]];
-    assert_eq!((lead.running, lead.last_activity), (None, ago(300_000)), "it wrote within its limit");
+    assert_eq!((lead.running, lead.last_activity), (None, ago(300_000)), "it wrote within the limit");
     assert_eq!((clerk.running, clerk.status, clerk.last_activity), (Some(false), None, ago(540_000)));
-    assert_eq!(clerk.reason, Patch::Set("not healthy: silent for 12m30s, its limit is 5m".into()));
+    assert_eq!(clerk.reason, Patch::Set("unhealthy: no heartbeat for 12m30s (limit 5m)".into()));
     assert_eq!((packer.running, &packer.reason), (Some(true), &Patch::Keep));
 }
 
 #[test]
-fn a_route_that_can_t_be_read_costs_what_it_says() {
+fn a_failed_route_costs_only_its_own_data() {
     for (tasks, messages, word) in [
         (r#"{"error": "Teams monitor not initialized"}"#, MESSAGES, "not initialized"),
-        (r#"{"teamName": "shop", "tasks": {}}"#, MESSAGES, "no list `tasks`"),
+        (r#"{"teamName": "shop", "tasks": {}}"#, MESSAGES, "expected a list `tasks`"),
         ("<html>", MESSAGES, "not JSON"),
-        (TASKS, r#"{"teamName": "shop"}"#, "no list `messages`"),
+        (TASKS, r#"{"teamName": "shop"}"#, "expected a list `messages`"),
     ] {
         let batch = team(tasks, messages, "{}");
         assert_eq!((batch.complete, batch.agents.len()), (true, 3), "{word}");
         assert!(batch.rejected[0].error.contains(word), "{:?}", batch.rejected);
     }
     let batch = team("{}", MESSAGES, "{}");
-    assert_eq!((batch.agents[1].status, &batch.agents[1].task_id), (None, &Patch::Keep), "what it does is not known");
+    assert_eq!((batch.agents[1].status, &batch.agents[1].task_id), (None, &Patch::Keep), "its state is unknown");
 }
 
 #[test]
-fn a_bad_value_of_a_member_costs_that_value() {
+fn an_invalid_value_of_a_member_is_rejected_alone() {
     let tasks = r#"{"tasks": [7, {"owner": "clerk", "status": "blocked", "taskId": "1"}, {"owner": "packer", "status": "in_progress", "taskId": 9}]}"#;
     let messages = r#"{"messages": [null, {"sender": "lead", "timestamp": "2026-11-21T02:00:00"}, {"sender": "lead", "timestamp": "2026-11-21T02:01:00Z"}]}"#;
     let health = r#"{"shop": {"packer": {"isHealthy": "yes", "elapsed": -1}, "clerk": {"ok": 1}}}"#;
@@ -133,7 +133,7 @@ fn a_bad_value_of_a_member_costs_that_value() {
 }
 
 #[test]
-fn what_can_t_be_read_removes_nobody() {
+fn rejected_members_remove_no_agent() {
     let page = |members: &str| format!(r#"{{"teams": [{{"name": "t", "members": {members}}}]}}"#);
     for (members, agents) in [
         (r#"[{"name": "a"}, {"name": "b\nc"}]"#, 1),
@@ -159,7 +159,7 @@ fn what_can_t_be_read_removes_nobody() {
 }
 
 #[test]
-fn what_is_neither_is_never_an_empty_fleet() {
+fn an_unknown_page_is_never_an_empty_fleet() {
     use SourceErrorReason::{Malformed, Upstream};
     for (text, reason) in [
         (r#"{"error": "Dashboard not initialized"}"#, Upstream),

@@ -1,4 +1,5 @@
-//! The brake: who has used up a budget that stops it is told so by the answer to its next hook, and nobody else is.
+//! Budget enforcement: an agent over a budget with `action: stop` gets a stop order in the response to its next hook, and no
+//! other agent does.
 
 use serde_json::{Value, json};
 
@@ -11,12 +12,12 @@ use crate::{Case, trial};
 
 pub(super) fn trials() -> Vec<Case> {
     vec![
-        trial("hooks: a budget that is used up stops its agent, once told, until it is raised", &[], used_up),
-        trial("hooks: who has used up its day takes up no prompt, and a replay knows it", &[], no_prompt),
+        trial("hooks: a budget stops its agent, notifies once, and a higher limit ends the stop", &[], used_up),
+        trial("hooks: an agent over its daily budget accepts no prompt, also in a replay", &[], no_prompt),
     ]
 }
 
-/// Posts an event of this agent; the answer's status and text.
+/// Posts an event of this agent; returns status and text of the response.
 fn post(lookout: &Lookout, agent: &str, event: &str) -> (u16, String) {
     let route = format!("/hooks/claude-code?agent={agent}&project=shop");
     let answer = lookout.post(&route, &json!({"session_id": "s", "hook_event_name": event, "tool_name": "Bash"}));
@@ -27,7 +28,7 @@ fn goes_on(lookout: &Lookout, agent: &str, event: &str) {
     assert_eq!(post(lookout, agent, event), (204, String::new()), "{agent} {event}");
 }
 
-/// Posts an event, which must be answered by a stop; returns why.
+/// Posts an event whose response must be a stop order; returns its reason.
 fn stopped(lookout: &Lookout, agent: &str, event: &str) -> String {
     let (status, text) = post(lookout, agent, event);
     assert_eq!(status, 200, "{agent} {event}");
@@ -38,7 +39,7 @@ fn stopped(lookout: &Lookout, agent: &str, event: &str) -> String {
     answer["stopReason"].as_str().expect("a reason").to_owned()
 }
 
-/// Reports that the agent used so many tokens, which is seen by all that follows.
+/// Reports usage of the agent, which is applied when this returns.
 pub(super) fn uses(lookout: &Lookout, project: &str, agent: &str, tokens: u64) {
     let usage = json!({"project": project, "usage": [{"agent": agent, "input": tokens}]});
     let answer = lookout.post("/api/usage", &usage);
@@ -73,7 +74,7 @@ fn used_up() {
     let stands = "paused: stopped by lookout: over its budget of tokens for this task";
     assert_eq!(shown(&agent(&lookout, "shop", "worker-3")), stands);
     stopped(&lookout, "worker-3", "PostToolUse");
-    // Everything else stays as it is for those who are not.
+    // Other agents are not affected.
     goes_on(&lookout, "other", "PreToolUse");
     for event in ["Notification", "PostToolUseFailure", "Stop", "BrandNew"] {
         goes_on(&lookout, "worker-3", event);
@@ -82,10 +83,10 @@ fn used_up() {
     assert_eq!(lookout.send("POST", "/hooks/claude-code?agent=worker-3&project=shop", &json, b"{").status, 204);
     assert_eq!(metric(&lookout, "lookout_rejected_total{signal=\"hooks\",reason=\"malformed\"}"), Some(1.0));
     assert_eq!(stops(&lookout, "tokens_per_task"), Some(2.0));
-    let told = format!("shop/worker-3: ordered to stop, it {why}");
-    assert!(slack.wait(1)[0].text().contains(&told), "{:?}", slack.told());
+    let message = format!("shop/worker-3: ordered to stop, it {why}");
+    assert!(slack.wait(1)[0].text().contains(&message), "{:?}", slack.told());
     let history = setup.path().join("lookout.history.db");
-    eventually("what it was told, on disk", || {
+    eventually("the stop order on disk", || {
         let saved = "SELECT count(*) FROM agents WHERE body LIKE '%\"stops\":[%'";
         (number(&history, saved) == Some(1)).then_some(())
     });
@@ -105,7 +106,7 @@ fn used_up() {
     goes_on(&lookout, "worker-3", "UserPromptSubmit");
     goes_on(&lookout, "worker-3", "PreToolUse");
     assert!(lookout.sigterm().success());
-    assert_eq!(slack.taken().len(), 1, "told once: {:?}", slack.told());
+    assert_eq!(slack.taken().len(), 1, "notified once: {:?}", slack.told());
 }
 
 fn no_prompt() {
@@ -114,7 +115,7 @@ fn no_prompt() {
         .env("LOOKOUT_BUDGETS__TOKENS_PER_DAY__LIMIT", "1000")
         .env("LOOKOUT_BUDGETS__TOKENS_PER_DAY__ACTION", "stop");
     let lookout = setup.start();
-    // Judged, told and answered while nobody judges: the pause is about alerts.
+    // Budgets are enforced while monitoring is paused: the pause is about alerts.
     assert_eq!(lookout.send("POST", "/api/monitoring/stop", &[], b"").status, 200);
     uses(&lookout, "shop", "worker", 1_000);
     let why = stopped(&lookout, "worker", "UserPromptSubmit");
