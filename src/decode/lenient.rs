@@ -16,12 +16,12 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A body that is parsed strictly first, and rewritten if that fails.
 #[derive(Debug)]
-pub struct Body<'b> {
+pub struct LenientBody<'b> {
     bytes: &'b [u8],
     rewritten: OnceCell<Option<String>>,
 }
 
-impl<'b> Body<'b> {
+impl<'b> LenientBody<'b> {
     /// A body of `bytes`, which are not parsed yet.
     pub const fn new(bytes: &'b [u8]) -> Self {
         Self { bytes, rewritten: OnceCell::new() }
@@ -251,13 +251,13 @@ mod tests {
     #[test]
     fn a_body_is_parsed_strictly_first_and_that_error_is_returned() {
         let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).map_err(|error| error.to_string());
-        let body = Body::new(b"{\"a\": 1}");
+        let body = LenientBody::new(b"{\"a\": 1}");
         assert!(body.read(read).is_ok() && body.is_strict());
-        let body = Body::new(b"{\"a\": \"\\ud83d\"}");
+        let body = LenientBody::new(b"{\"a\": \"\\ud83d\"}");
         assert!(body.read(read).is_ok() && !body.is_strict());
-        let error = Body::new(b"{\"a\": \n x").read(read).expect_err("no JSON");
+        let error = LenientBody::new(b"{\"a\": \n x").read(read).expect_err("no JSON");
         assert!(error.contains("line 2"), "{error}");
-        assert!(Body::new(b"\"\xff\"").read(read).is_ok_and(|value| value == "\u{fffd}"));
+        assert!(LenientBody::new(b"\"\xff\"").read(read).is_ok_and(|value| value == "\u{fffd}"));
     }
 
     proptest::proptest! {

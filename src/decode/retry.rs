@@ -175,7 +175,7 @@ fn wait_of(text: &str, bare: bool) -> Option<Duration> {
 
 /// The parsed parts of a date and time.
 #[derive(Default)]
-struct Parts {
+struct DateTimeParts {
     year: Option<i16>,
     month: Option<i8>,
     day: Option<i8>,
@@ -250,8 +250,8 @@ fn is_filler(word: &str) -> bool {
 }
 
 /// Parses the words of a date and time up to the first other word.
-fn parts(text: &str) -> Option<Parts> {
-    let mut parts = Parts::default();
+fn parts(text: &str) -> Option<DateTimeParts> {
+    let mut parts = DateTimeParts::default();
     let is_break = |letter: char| matches!(letter, ' ' | ',' | '·' | ';');
     let mut words = text.split(is_break).filter(|word| !word.is_empty()).take(MAX_WORDS).peekable();
     while let Some(word) = words.next() {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::Engine;
-use super::handle::{Control, SilenceReply, SilenceRequest};
+use super::handle::{Control, SilenceCommand, SilenceReply};
 use crate::alerts::SilenceError;
 use crate::fleet::IngestOutcome;
 use crate::machine::MachineEvent;
@@ -14,7 +14,7 @@ use crate::model::{RecordedInput, Time};
 const fn changes_state(message: &Control) -> bool {
     let is_change = matches!(
         message,
-        Control::Silence(SilenceRequest::Begin(..) | SilenceRequest::End(..) | SilenceRequest::Acknowledge(..))
+        Control::Silence(SilenceCommand::Begin(..) | SilenceCommand::End(..) | SilenceCommand::Acknowledge(..))
     );
     is_change || matches!(message, Control::Monitoring(..) | Control::Reload(..))
 }
@@ -32,7 +32,7 @@ impl Engine {
             Control::Alerts(filter, reply) => drop(reply.send(self.machine.list(now, &filter))),
             #[cfg(test)]
             Control::Panic => panic!("a test of what a panic does"),
-            Control::Silence(message) => self.take_silence_request(now, message),
+            Control::Silence(message) => self.run_silence_command(now, message),
             Control::Monitoring(on, by, reply) => {
                 drop(self.step(now, MachineEvent::Monitoring { on, by: &by }));
                 reply.send(()).unwrap_or_default();
@@ -44,24 +44,24 @@ impl Engine {
         }
     }
 
-    fn take_silence_request(&mut self, now: Time, message: SilenceRequest) {
+    fn run_silence_command(&mut self, now: Time, message: SilenceCommand) {
         match message {
-            SilenceRequest::Silences(reply) => drop(reply.send(self.machine.alerts().silences().to_vec())),
-            SilenceRequest::Begin(silence, reply) => {
+            SilenceCommand::Silences(reply) => drop(reply.send(self.machine.alerts().silences().to_vec())),
+            SilenceCommand::Begin(silence, reply) => {
                 let arrival = RecordedInput::Silence((*silence).clone());
                 let done = self.step(now, MachineEvent::Silence(*silence));
                 self.answer_change(now, arrival, done, reply);
             }
-            SilenceRequest::End(id, by, reply) => {
+            SilenceCommand::End(id, by, reply) => {
                 let done = self.step(now, MachineEvent::Unsilence { id: &id, by: &by });
                 self.answer_change(now, RecordedInput::Unsilence { id: id.into(), by: by.into() }, done, reply);
             }
-            SilenceRequest::Acknowledge(fingerprint, by, comment, reply) => {
+            SilenceCommand::Acknowledge(fingerprint, by, comment, reply) => {
                 let done = self.step(now, MachineEvent::Acknowledge { fingerprint, by: &by, comment: &comment });
                 let arrival = RecordedInput::Ack { fingerprint, by: by.into(), comment: comment.into() };
                 self.answer_change(now, arrival, done, reply);
             }
-            SilenceRequest::NotificationStatuses(fingerprint, reply) => {
+            SilenceCommand::NotificationStatuses(fingerprint, reply) => {
                 drop(reply.send(self.machine.explain_alert(now, fingerprint).map(Box::new)));
             }
         }

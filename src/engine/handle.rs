@@ -57,7 +57,7 @@ pub enum Control {
     /// Resumes (`true`) or pauses evaluation and polling; by whom.
     Monitoring(bool, String, oneshot::Sender<()>),
     /// About silences, acknowledgements, and notifications of an alert.
-    Silence(SilenceRequest),
+    Silence(SilenceCommand),
     /// The configuration changed.
     Reload(Box<EngineSettings>, oneshot::Sender<()>),
     /// Panics, for tests of what the program does then.
@@ -69,7 +69,7 @@ pub(super) type SilenceReply<T> = oneshot::Sender<Result<T, SilenceError>>;
 
 /// A request about silences, acknowledgements, or the notifications of an alert.
 #[derive(Debug)]
-pub enum SilenceRequest {
+pub enum SilenceCommand {
     /// The active and future silences.
     Silences(oneshot::Sender<Vec<Silence>>),
     /// Create this silence, or change the one with its id.
@@ -214,17 +214,17 @@ impl EngineHandle {
 
     /// The active and future silences, ordered by their end.
     pub async fn silences(&self) -> Result<Vec<Silence>, Stopped> {
-        self.ask(|reply| Control::Silence(SilenceRequest::Silences(reply))).await
+        self.ask(|reply| Control::Silence(SilenceCommand::Silences(reply))).await
     }
 
     /// Creates `silence`, or changes the one with its id; returns once that is on disk.
     pub async fn silence(&self, silence: Silence) -> Result<Result<(), SilenceError>, Stopped> {
-        self.ask(|reply| Control::Silence(SilenceRequest::Begin(Box::new(silence), reply))).await
+        self.ask(|reply| Control::Silence(SilenceCommand::Begin(Box::new(silence), reply))).await
     }
 
     /// Expires the silence with that id; returns once that is on disk.
     pub async fn unsilence(&self, id: String, by: String) -> Result<Result<(), SilenceError>, Stopped> {
-        self.ask(|reply| Control::Silence(SilenceRequest::End(id, by, reply))).await
+        self.ask(|reply| Control::Silence(SilenceCommand::End(id, by, reply))).await
     }
 
     /// Acknowledges an alert on behalf of `by`; returns once that is on disk.
@@ -234,12 +234,12 @@ impl EngineHandle {
         by: String,
         comment: String,
     ) -> Result<Result<(), SilenceError>, Stopped> {
-        self.ask(|reply| Control::Silence(SilenceRequest::Acknowledge(fingerprint, by, comment, reply))).await
+        self.ask(|reply| Control::Silence(SilenceCommand::Acknowledge(fingerprint, by, comment, reply))).await
     }
 
     /// What each receiver was notified of an alert; `None` when it is not known.
     pub async fn explain(&self, fingerprint: Fingerprint) -> Result<Option<Box<AlertExplanation>>, Stopped> {
-        self.ask(|reply| Control::Silence(SilenceRequest::NotificationStatuses(fingerprint, reply))).await
+        self.ask(|reply| Control::Silence(SilenceCommand::NotificationStatuses(fingerprint, reply))).await
     }
 
     /// Replaces the settings.

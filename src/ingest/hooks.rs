@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::decode::lenient;
+use crate::decode::lenient::{self, LenientBody};
 use crate::model::hook::{BlockingHook, SessionEvent};
 use crate::model::{Hook, StopOrder, Time};
 
@@ -45,7 +45,7 @@ pub struct HookTool {
 impl HookTool {
     /// Decodes the body of one hook that arrived at `now` by the wall clock.
     pub fn decode(&self, body: &[u8], now: Time) -> Result<HookEvent, HookError> {
-        lenient::Body::new(body).read(|text| (self.read)(text, now))
+        LenientBody::new(body).read(|text| (self.read)(text, now))
     }
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::{PushDecodeError, UsageBatch, decode_state, decode_usage};
-use crate::decode::lenient;
+use crate::decode::lenient::LenientBody;
 use crate::model::update::{Ordinal, RateLimitUpdate};
 use crate::model::{AgentUpdate, Batch, ComponentUpdate, Patch, Time, UsageUpdate};
 
@@ -20,7 +20,7 @@ pub struct DecodedPush<T> {
 
 /// Decodes the body of `POST /api/state`; `now` is that of the wall clock.
 pub fn decode_pushed_state(body: Bytes, now: Time) -> Result<DecodedPush<Batch<'static>>, PushDecodeError> {
-    let json = lenient::Body::new(&body);
+    let json = LenientBody::new(&body);
     let update = json.read(|text| decode_state(text, now).map(batch))?;
     let rewritten = rewritten(&json);
     Ok(DecodedPush { update, body: rewritten.unwrap_or(body) })
@@ -28,13 +28,13 @@ pub fn decode_pushed_state(body: Bytes, now: Time) -> Result<DecodedPush<Batch<'
 
 /// Decodes the body of `POST /api/usage`.
 pub fn decode_pushed_usage(body: Bytes) -> Result<DecodedPush<UsageBatch<'static>>, PushDecodeError> {
-    let json = lenient::Body::new(&body);
+    let json = LenientBody::new(&body);
     let update = json.read(|text| decode_usage(text).map(usage))?;
     let rewritten = rewritten(&json);
     Ok(DecodedPush { update, body: rewritten.unwrap_or(body) })
 }
 
-fn rewritten(json: &lenient::Body<'_>) -> Option<Bytes> {
+fn rewritten(json: &LenientBody<'_>) -> Option<Bytes> {
     if json.is_strict() { None } else { json.rewritten().map(|text| Bytes::copy_from_slice(text.as_bytes())) }
 }
 

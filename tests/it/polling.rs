@@ -269,7 +269,7 @@ fn broken_upstreams() {
     };
     let bad = [
         ("an error with 200", Mood::Says(200, r#"{"error": "database is locked"}"#.to_owned()), "database is locked"),
-        ("a hang", Mood::Hangs, "no whole answer"),
+        ("a hang", Mood::Hangs, "no complete response within "),
         ("a flood", Mood::Floods, "max_body"),
         ("a huge body", Mood::Says(200, " ".repeat(5_000_000)), "max_body"),
         ("a closed connection", Mood::Closes, ""),

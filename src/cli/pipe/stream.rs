@@ -27,7 +27,7 @@ use text::PatternReader;
 use state::LimitState;
 
 use crate::config::pipe::Pattern;
-use crate::decode::lenient::Body;
+use crate::decode::lenient::LenientBody;
 use crate::decode::retry::retry_at;
 use crate::model::{AgentStatus, Time};
 use crate::text as letters;
@@ -181,7 +181,7 @@ impl StreamReader {
         if self.format == StreamFormat::ClaudeCode && claude_code::is_piece(line) {
             return;
         }
-        let body = Body::new(line);
+        let body = LenientBody::new(line);
         let read = body.read(|text| StreamLine::read(text).map(|parsed| (parsed, text)).ok_or(()));
         let Ok((parsed, text)) = read else { return self.text_line(line) };
         if self.format == StreamFormat::Auto {

@@ -17,7 +17,7 @@ use crate::files;
 use crate::http_client::{self, BodyError};
 use crate::ingest::config::SourceConfig;
 use crate::ingest::page::{self, failed, malformed};
-use crate::model::{Problem, SourceError, SourceErrorReason};
+use crate::model::{Problem, SourceError, SourceErrorReason, duration};
 use crate::secret::SecretSource;
 
 /// Bodies larger than this are decoded on a thread of their own, in bytes.
@@ -137,7 +137,7 @@ impl SourceClient {
         let route = &*segments.iter().map(|segment| format!("/{segment}")).collect::<String>();
         let request = self.client().await?.get(self.address(segments)).headers(self.headers.clone());
         let request = self.authorized(request).await?;
-        let response = request.send().await.map_err(|error| broken(route, &error))?;
+        let response = request.send().await.map_err(|error| transport_error(route, self.timeout, &error))?;
         let status = response.status();
         if !status.is_success() {
             let message = format!("{}HTTP {status}{}", prefix(route), remedy(status));
@@ -154,7 +154,7 @@ impl SourceClient {
         let coding = response.headers().get(header::CONTENT_ENCODING).cloned();
         let body = http_client::read_body(response, self.max_body).await.map_err(|error| match error {
             BodyError::TooLarge => too_large(),
-            BodyError::Http(error) => broken(route, &error).into(),
+            BodyError::Http(error) => transport_error(route, self.timeout, &error).into(),
         })?;
         // Some servers and proxies compress without being asked to.
         match inflate::plain(coding.as_ref().map(HeaderValue::as_bytes), &body, self.max_body) {
@@ -234,9 +234,10 @@ fn remedy(status: StatusCode) -> &'static str {
 }
 
 /// The error of a failed exchange. The innermost cause is the most specific, and never contains the URL.
-fn broken(route: &str, error: &reqwest::Error) -> SourceError {
+fn transport_error(route: &str, timeout: Duration, error: &reqwest::Error) -> SourceError {
     if error.is_timeout() {
-        return failed(SourceErrorReason::Timeout, &format!("{}no complete response in time", prefix(route)));
+        let message = format!("{}no complete response within {}", prefix(route), duration::exact(timeout));
+        return failed(SourceErrorReason::Timeout, &message);
     }
     let mut cause = error.source();
     while let Some(inner) = cause.and_then(|cause| cause.source()) {

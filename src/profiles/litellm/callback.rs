@@ -14,7 +14,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::{CALL_ID, HIDDEN_PARAMS, KEY_ALIAS, PROFILE, PROVIDER_MODEL};
-use crate::decode::lenient;
+use crate::decode::lenient::{self, LenientBody};
 use crate::otlp::wire::{
     ExportLogsServiceRequest, KeyValue, LogRecord, Resource, ResourceLogs, ScopeLogs, Value, attribute,
     string_attribute,
@@ -63,7 +63,7 @@ impl From<serde_json::Error> for CallbackError {
 
 /// Decodes the calls of a body; `resource` identifies who posted it.
 pub(crate) fn decode(resource: &[KeyValue], body: &[u8]) -> Result<CallbackCalls, CallbackError> {
-    lenient::Body::new(body).read(|text| decode_text(resource, text))
+    LenientBody::new(body).read(|text| decode_text(resource, text))
 }
 
 fn decode_text(resource: &[KeyValue], body: &str) -> Result<CallbackCalls, CallbackError> {

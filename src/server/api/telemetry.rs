@@ -8,7 +8,7 @@ use crate::ingest::hooks;
 use crate::model::{Agent, ChannelStats, Snapshot, TelemetryChannel, TelemetryChannels, Time};
 
 /// Project and name of an agent.
-type AgentKey<'a> = (&'a str, &'a str);
+type AgentRef<'a> = (&'a str, &'a str);
 
 /// The kinds of data of a signal, in the order of [`ChannelStats::brings`].
 const BRINGS: [&str; 3] = ["tokens", "cost", "requests"];
@@ -38,7 +38,7 @@ pub(super) fn of(receptions: &[TelemetryChannels], fleet: &Snapshot) -> String {
         json!({"last": shown(last), "brings": brings})
     };
     let with_hooks = fleet.agents.iter().filter_map(|agent| Some((agent, agent.sessions.as_ref()?.last_hook_at()?)));
-    let mut hooks_by_agent: HashMap<AgentKey<'_>, (&str, Value)> = with_hooks
+    let mut hooks_by_agent: HashMap<AgentRef<'_>, (&str, Value)> = with_hooks
         .map(|(agent, last)| ((&*agent.project, &*agent.name), (tool_of(agent), hooks_of(agent, last))))
         .collect();
     let mut agents: Vec<Value> = Vec::with_capacity(receptions.len());
@@ -61,7 +61,7 @@ pub(super) fn of(receptions: &[TelemetryChannels], fleet: &Snapshot) -> String {
             "hooks": hooks,
         }));
     }
-    let mut rest: Vec<(AgentKey<'_>, (&str, Value))> = hooks_by_agent.into_iter().collect();
+    let mut rest: Vec<(AgentRef<'_>, (&str, Value))> = hooks_by_agent.into_iter().collect();
     rest.sort_unstable_by_key(|(key, _)| *key);
     let none: Map<String, Value> =
         TelemetryChannel::ALL.iter().map(|channel| (channel.as_str().to_owned(), Value::Null)).collect();

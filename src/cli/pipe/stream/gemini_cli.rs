@@ -9,7 +9,7 @@ use super::line::StreamLine;
 use super::meter::{Meter, Tokens};
 use super::name;
 use super::state::{ERRORS, RATE_LIMITED, RunState};
-use crate::decode::lenient::Body;
+use crate::decode::lenient::LenientBody;
 use crate::decode::retry::retry_at;
 use crate::model::{AgentStatus, Time};
 
@@ -92,7 +92,7 @@ pub(super) fn is_minor(line: &[u8]) -> bool {
 
 /// The totals of a run, as named in the stream or in the only object.
 fn tokens(text: &str) -> Option<Tokens> {
-    let body: Value = Body::new(text.as_bytes()).read(serde_json::from_str).ok()?;
+    let body: Value = LenientBody::new(text.as_bytes()).read(serde_json::from_str).ok()?;
     let stats = body.get("stats")?;
     let number = |of: &Value, key: &str| of.get(key).and_then(Value::as_u64).unwrap_or(0);
     if stats.get("total_tokens").is_some() {
