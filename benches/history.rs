@@ -115,7 +115,7 @@ async fn saves(directory: &Path) {
         }
         let snapshot = Arc::new(Snapshot { at: NOW, agents: agents.clone(), ..Snapshot::default() });
         let (cpu_before, before) = (cpu_seconds(), Instant::now());
-        history.save(FleetSave { snapshot, agents: all.clone(), ..FleetSave::default() }).unwrap();
+        history.save(history.save_slot().unwrap(), FleetSave { snapshot, agents: all.clone(), ..FleetSave::default() });
         history.flush().await.unwrap();
         // The first round inserts; the following ones are the cost of a running fleet.
         if round > 0 {

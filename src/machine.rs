@@ -22,7 +22,8 @@ use std::time::Duration;
 pub use restore::RestoredState;
 pub use sidecar::SidecarObservation;
 pub use simulation::Simulation;
-pub use unsaved::Unsaved;
+use unsaved::Unsaved;
+pub use unsaved::UnsavedChanges;
 pub use view::{AlertExplanation, AlertFilter, AlertView, NotificationStatusView};
 
 use crate::alerts::config::DigestConfig;

@@ -18,6 +18,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub use row::{ForEach, PromQl};
 pub use text::{TemplateData, as_count, as_duration, as_percent};
 pub use thresholds::Comparison;
 
+use crate::model::windows::SavedWindows;
 use crate::model::{
     AgentWindows, Changes, Class, Component, Deadlines, Finding, RuleId, RulePolicy, Snapshot, Subject, Time, Window,
 };
@@ -127,13 +129,22 @@ impl Rules {
         std::mem::take(&mut self.set)
     }
 
-    /// The windows that changed since the last call, by agent slot.
-    pub fn take_windows(&mut self) -> Vec<(u32, AgentWindows)> {
-        let slots = std::mem::take(&mut self.unsaved);
-        let is_unsaved =
-            |slot: &u32| self.agents.get_mut(*slot as usize).is_some_and(|state| std::mem::take(&mut state.unsaved));
-        let slots: Vec<u32> = slots.into_iter().filter(is_unsaved).collect();
-        slots.into_iter().filter_map(|slot| Some((slot, self.windows(slot)?))).collect()
+    /// Whether any window changed since [`Rules::take_windows`].
+    pub const fn has_unsaved_windows(&self) -> bool {
+        !self.unsaved.is_empty()
+    }
+
+    /// The windows that changed since the last call, by (project, name) of their agents in `fleet`.
+    pub fn take_windows(&mut self, fleet: &Snapshot) -> SavedWindows {
+        let mut slots = std::mem::take(&mut self.unsaved);
+        // That of a removed agent is no longer marked.
+        slots
+            .retain(|slot| self.agents.get_mut(*slot as usize).is_some_and(|state| std::mem::take(&mut state.unsaved)));
+        let windows = slots.iter().filter_map(|slot| {
+            let agent = fleet.agents.get(*slot)?;
+            Some(((Arc::clone(&agent.project), Arc::clone(&agent.name)), self.windows(*slot)?))
+        });
+        windows.collect()
     }
 
     /// The windows of the agent in `slot`; `None` if there are none.
@@ -143,7 +154,7 @@ impl Rules {
         let windows: Vec<_> =
             tracks.iter().zip(&self.set.tracks).filter_map(|(track, spec)| track.saved(spec.indicator)).collect();
         let is_known = |indicator: &&Indicator| state.known.contains(**indicator);
-        let known: Vec<_> = Indicator::ALL.iter().filter(is_known).map(|it| Arc::from(it.name())).collect();
+        let known: Vec<_> = Indicator::ALL.iter().filter(is_known).map(|it| Cow::Borrowed(it.name())).collect();
         (!windows.is_empty() || !known.is_empty()).then_some(AgentWindows { known, windows })
     }
 

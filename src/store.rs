@@ -19,7 +19,7 @@ use std::time::Duration;
 
 pub use config::StoreConfig;
 pub use error::StoreError;
-pub use history::{ClosedFilter, FleetSave, History, HistoryEntry, HistoryHandle, SavedFleet, UsageBody};
+pub use history::{ClosedFilter, FleetSave, History, HistoryEntry, HistoryHandle, SaveSlot, SavedFleet, UsageBody};
 pub use ledger::{
     Commit, CommitReceipt, Ledger, LedgerCounts, LedgerHandle, LostNotice, NoticeOutcome, RestoredLedger,
 };

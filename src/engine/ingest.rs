@@ -67,7 +67,7 @@ impl Engine {
             }
             Bulk::Poll(report) => self.poll(now, report),
             Bulk::Telemetry(TelemetryUpdate { agents, counting }, done) => {
-                self.machine.unsaved().counting.merge(counting);
+                self.machine.note_counting(counting);
                 let taken = self.update(now, MachineEvent::Telemetry(agents));
                 self.count(InputKind::Telemetry, &taken);
                 for rejected in &taken.rejected {

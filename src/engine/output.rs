@@ -48,42 +48,27 @@ impl Engine {
         }
     }
 
-    /// Whether all changes were handed to the store.
-    pub(super) fn is_saved(&mut self) -> bool {
-        self.machine.unsaved().is_empty()
-    }
-
-    /// Hands changes of the fleet to the store; keeps them while the store is still busy with an earlier save.
+    /// Hands changes of the fleet to the store, unless it still writes the last ones.
     pub(super) fn save(&mut self, now: Time) {
-        if self.machine.unsaved().is_empty() {
+        if self.machine.is_saved() {
             return;
         }
+        let Some(slot) = self.store.history.save_slot() else { return };
         let snapshot = self.machine.snapshot(now);
-        let unsaved = self.machine.unsaved();
+        let changes = self.machine.take_unsaved();
         let save = FleetSave {
             snapshot,
-            agents: unsaved.agents.take(),
-            components: unsaved.components.take(),
-            projects: unsaved.projects.take(),
-            removed_agents: std::mem::take(&mut unsaved.removed_agents),
-            removed_components: std::mem::take(&mut unsaved.removed_components),
-            usage_ids: std::mem::take(&mut unsaved.usage_ids),
+            agents: changes.agents,
+            components: changes.components,
+            projects: changes.projects,
+            removed_agents: changes.removed_agents,
+            removed_components: changes.removed_components,
+            usage_ids: changes.usage_ids,
             usage_through: self.usage_seq,
-            counting: std::mem::take(&mut unsaved.counting),
-            windows: std::mem::take(&mut unsaved.windows),
+            counting: changes.counting,
+            windows: changes.windows,
         };
-        unsaved.sources = false;
-        if let Err(save) = self.store.history.save(save) {
-            unsaved.sources = true;
-            save.agents.iter().for_each(|slot| unsaved.agents.insert(*slot));
-            save.components.iter().for_each(|slot| unsaved.components.insert(*slot));
-            save.projects.iter().for_each(|slot| unsaved.projects.insert(*slot));
-            unsaved.removed_agents = save.removed_agents;
-            unsaved.removed_components = save.removed_components;
-            unsaved.counting = save.counting;
-            unsaved.windows = save.windows;
-            unsaved.usage_ids = save.usage_ids;
-        }
+        self.store.history.save(slot, save);
     }
 
     /// Has everything written again to a file of the store that was lost.

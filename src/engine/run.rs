@@ -325,7 +325,7 @@ impl Engine {
             loop {
                 let now = self.now();
                 self.save(now);
-                if self.is_saved() || self.store.history.flush().await.is_err() {
+                if self.machine.is_saved() || self.store.history.flush().await.is_err() {
                     return;
                 }
             }

@@ -1,5 +1,6 @@
 //! Applies pushed increments of usage, deduplicated by id within an hour.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +20,13 @@ const MAX_IDS: usize = 2_000_000;
 #[derive(Debug)]
 pub(super) struct SeenIds {
     known: BoundedMap<u64, (), Time>,
-    unsaved: Vec<(u64, Time)>,
+    /// Those that are not saved yet, oldest first.
+    unsaved: VecDeque<(u64, Time)>,
 }
 
 impl Default for SeenIds {
     fn default() -> Self {
-        Self { known: BoundedMap::new(MAX_IDS), unsaved: Vec::new() }
+        Self { known: BoundedMap::new(MAX_IDS), unsaved: VecDeque::new() }
     }
 }
 
@@ -36,13 +38,18 @@ impl SeenIds {
     /// Records the hash of a counted increment.
     fn insert(&mut self, now: Time, hash: u64) {
         if self.known.insert(hash, (), now) {
-            self.unsaved.push((hash, now));
+            self.unsaved.push_back((hash, now));
         }
     }
 
     /// Drops expired ids.
     fn expire(&mut self, now: Time) {
-        self.known.expire(|at| now.since(*at) >= ID_TTL);
+        let is_expired = |at: &Time| now.since(*at) >= ID_TTL;
+        self.known.expire(is_expired);
+        // Only while the store can't be written: it would drop them as well.
+        while self.unsaved.len() > MAX_IDS || self.unsaved.front().is_some_and(|(_, at)| is_expired(at)) {
+            self.unsaved.pop_front();
+        }
     }
 
     /// Restores saved ids, oldest first; times in the future are clamped to `now`.
@@ -73,15 +80,12 @@ impl Fleet {
 
     /// The ids counted since the last call, for the store.
     pub fn take_usage_ids(&mut self) -> Vec<(u64, Time)> {
-        std::mem::take(&mut self.usage_ids.unsaved)
+        std::mem::take(&mut self.usage_ids.unsaved).into()
     }
 
-    /// Puts back ids that the store had no room for.
-    pub fn return_usage_ids(&mut self, mut ids: Vec<(u64, Time)>) {
-        ids.append(&mut self.usage_ids.unsaved);
-        // Expired ids need not be saved.
-        ids.drain(..ids.len().saturating_sub(MAX_IDS));
-        self.usage_ids.unsaved = ids;
+    /// Whether any id was counted since [`Fleet::take_usage_ids`].
+    pub fn has_unsaved_usage_ids(&self) -> bool {
+        !self.usage_ids.unsaved.is_empty()
     }
 
     fn apply_increment(

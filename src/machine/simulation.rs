@@ -176,7 +176,7 @@ impl Simulation {
             of_alerts.ledger.dropped.iter().for_each(|fingerprint| drop(self.ledger.remove(fingerprint)));
             self.notices.append(&mut of_alerts.notices);
         }
-        self.usage_ids.append(&mut std::mem::take(&mut self.machine.unsaved().usage_ids).into());
+        self.usage_ids.append(&mut self.machine.fleet.take_usage_ids().into());
         self.usage_ids.drain(..self.usage_ids.len().saturating_sub(USAGE_IDS));
     }
 

@@ -1,5 +1,6 @@
 //! The windows that rules keep per agent, in the form in which they are saved over a restart.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use super::Time;
 #[serde(default)]
 pub struct AgentWindows {
     /// The names of indicators that had a value, of those whose absence a rule alerts on.
-    pub known: Vec<Arc<str>>,
+    pub known: Vec<Cow<'static, str>>,
     /// One window per indicator and length that a rule uses.
     pub windows: Vec<Window>,
 }
@@ -20,7 +21,7 @@ pub struct AgentWindows {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// The name of the indicator.
-    pub indicator: Arc<str>,
+    pub indicator: Cow<'static, str>,
     /// The length of the window in milliseconds.
     pub over: u64,
     /// Whether its average is computed, otherwise its increase.

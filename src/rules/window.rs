@@ -1,7 +1,7 @@
 //! Windows over indicators: increases of counters and averages of gauges, in bounded memory.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::indicators::Indicator;
@@ -94,7 +94,7 @@ impl Track {
         let since = self.since?;
         let after = |at: &Time| at.as_millis().saturating_sub(since.as_millis());
         Some(Window {
-            indicator: Arc::from(indicator.name()),
+            indicator: Cow::Borrowed(indicator.name()),
             over: u64::try_from(self.over.as_millis()).unwrap_or(u64::MAX),
             average: self.average,
             since,

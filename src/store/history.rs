@@ -4,7 +4,6 @@
 //! never delays a notification, writers never wait for readers, and callers never wait. After a crash of the machine (not
 //! of the program) the last second may be missing; what must survive that is in the ledger.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -21,9 +20,10 @@ use super::file::DatabaseLocation;
 use super::health::FileHealth;
 use super::queue::{self, QueueSender, WriteReply};
 use crate::clock::Clock;
+use crate::model::windows::SavedWindows;
 use crate::model::{
-    Agent, AgentWindows, ClosedAlert, Component, CountingState, Fingerprint, HistoryRow, Level, Project, Snapshot,
-    Time, TimelineEntry,
+    Agent, ClosedAlert, Component, CountingState, Fingerprint, HistoryRow, Level, Project, Snapshot, Time,
+    TimelineEntry,
 };
 
 mod counting;
@@ -42,8 +42,9 @@ const QUEUE: u32 = 65_536;
 /// Bytes of a usage body that count as one row, which limits queued bodies to 16 MiB.
 const USAGE_WEIGHT: usize = 256;
 
-/// Maximum number of queued saves. Each keeps a snapshot alive.
-const SAVES: usize = 2;
+/// Maximum number of saves that are queued or being written. Each keeps a snapshot alive, of which the engine then changes
+/// a copy.
+const SAVES: usize = 1;
 
 /// Maximum number of queued queries.
 const READS: u32 = 64;
@@ -107,7 +108,7 @@ pub struct FleetSave {
     /// Changes of the counting state of telemetry since the last save.
     pub counting: CountingState,
     /// Rule windows that changed, by (project, name) of their agent.
-    pub windows: BTreeMap<(Arc<str>, Arc<str>), AgentWindows>,
+    pub windows: SavedWindows,
 }
 
 /// A body of `POST /api/usage`.
@@ -137,7 +138,7 @@ pub struct SavedFleet {
     /// The counting state of telemetry.
     pub counting: CountingState,
     /// The rule windows of agents.
-    pub windows: crate::model::windows::SavedWindows,
+    pub windows: SavedWindows,
     /// Sources whose polls fail, and since when.
     pub sources: Vec<(Arc<str>, Time)>,
     /// [`Snapshot::at`] of the last save; `None` when nothing was ever saved.
@@ -167,12 +168,27 @@ struct DropCounts {
     pruned_for_size: AtomicU64,
 }
 
+/// Room for one save.
+#[derive(Debug)]
+pub struct SaveSlot {
+    written: OwnedSemaphorePermit,
+    queued: OwnedSemaphorePermit,
+}
+
+/// A save that is queued or being written.
+#[derive(Debug)]
+struct PendingSave {
+    save: FleetSave,
+    /// Makes room for the next save when it is written.
+    _written: OwnedSemaphorePermit,
+}
+
 #[derive(Debug)]
 enum HistoryMessage {
     Rows(Vec<HistoryRow>),
     Closed(Box<ClosedAlert>),
     Decisions(Vec<TimelineEntry>),
-    Save(Box<FleetSave>, OwnedSemaphorePermit),
+    Save(Box<PendingSave>),
     Usage(UsageBody, WriteReply),
     CountingState(Box<CountingState>, WriteReply),
     Flush(WriteReply),
@@ -254,15 +270,17 @@ impl HistoryHandle {
         answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Queues what changed without waiting. `Err` returns it, to be merged into the next save: earlier saves are still
-    /// queued, or history is closed. A failed write is counted, logged and retried.
-    pub fn save(&self, save: FleetSave) -> Result<(), Box<FleetSave>> {
-        let save = Box::new(save);
-        let Ok(permit) = Arc::clone(&self.saves).try_acquire_owned() else { return Err(save) };
-        self.queue.try_send(HistoryMessage::Save(save, permit), 1).map_err(|message| match message {
-            HistoryMessage::Save(save, _) => save,
-            _ => Box::default(),
-        })
+    /// Room for a save; `None` while the last one is not written, or the queue is full.
+    pub fn save_slot(&self) -> Option<SaveSlot> {
+        let written = Arc::clone(&self.saves).try_acquire_owned().ok()?;
+        Some(SaveSlot { written, queued: self.queue.reserve(1)? })
+    }
+
+    /// Queues what changed without waiting. A failed write is counted, logged and retried.
+    pub fn save(&self, slot: SaveSlot, save: FleetSave) {
+        let SaveSlot { written, queued } = slot;
+        // Once history is closed nothing is saved any more.
+        drop(self.queue.send_reserved(HistoryMessage::Save(Box::new(PendingSave { save, _written: written })), queued));
     }
 
     /// Queues a usage body without waiting. The receiver resolves once the body is durable: a restart finds it in

@@ -72,10 +72,20 @@ impl<T> QueueSender<T> {
 
     /// Sends `item` if there is capacity for its `weight` (at least 1). `Err` returns it.
     pub(super) fn try_send(&self, item: T, weight: u32) -> Result<(), T> {
-        match Arc::clone(&self.permits).try_acquire_many_owned(weight.max(1)) {
-            Ok(permit) => self.items.send((item, permit)).map_err(|error| error.0.0),
-            Err(_) => Err(item),
+        match self.reserve(weight) {
+            Some(capacity) => self.send_reserved(item, capacity),
+            None => Err(item),
         }
+    }
+
+    /// Capacity for an item of this `weight` (at least 1), if there is any.
+    pub(super) fn reserve(&self, weight: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).try_acquire_many_owned(weight.max(1)).ok()
+    }
+
+    /// Sends `item` with reserved capacity. `Err` returns it when the receiver is gone.
+    pub(super) fn send_reserved(&self, item: T, capacity: OwnedSemaphorePermit) -> Result<(), T> {
+        self.items.send((item, capacity)).map_err(|error| error.0.0)
     }
 
     /// Waits until the receiver is gone.

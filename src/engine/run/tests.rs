@@ -105,8 +105,8 @@ async fn what_was_answered_is_saved_even_if_the_store_is_busy() {
     while queues.bulk.is_empty() {
         tokio::task::yield_now().await;
     }
-    // Earlier saves wait for the disk when the end comes.
-    while history.save(crate::store::FleetSave::default()).is_ok() {}
+    // An earlier save waits for the disk when the end comes.
+    history.save(history.save_slot().unwrap(), crate::store::FleetSave::default());
     stop.send(Duration::ZERO).unwrap();
     engine.run(queues, reports, stopped).await;
     assert_eq!(pushing.await.unwrap().unwrap().accepted, 1);

@@ -1,10 +1,8 @@
 //! Pending writes of history, merged so that each row is written once.
 
-use std::sync::Arc;
-
 use super::rate_limit::SubjectRateLimit;
 use super::rows::subject;
-use super::{FleetSave, HistoryMessage, USAGE_IDS, UsageBody, WriteReply};
+use super::{HistoryMessage, PendingSave, UsageBody, WriteReply};
 use crate::model::{ClosedAlert, CountingState, HistoryRow, TimelineEntry};
 
 /// Maximum number of pending rows of each kind while writes fail; the oldest are dropped first.
@@ -16,7 +14,7 @@ pub(super) struct PendingWrites {
     pub(super) rows: Vec<HistoryRow>,
     pub(super) closed: Vec<ClosedAlert>,
     pub(super) decisions: Vec<TimelineEntry>,
-    pub(super) save: Option<FleetSave>,
+    pub(super) save: Option<Box<PendingSave>>,
     pub(super) usage: Vec<UsageBody>,
     /// Counting state that is newer than [`PendingWrites::save`].
     pub(super) counting: CountingState,
@@ -54,15 +52,10 @@ impl PendingWrites {
                 self.counting.merge(*counting);
                 self.replies.push(reply);
             }
-            HistoryMessage::Save(save, permit) => {
+            HistoryMessage::Save(pending) => {
                 // The save includes the effect of earlier bodies.
-                self.usage.retain(|body| body.seq > save.usage_through);
-                match &mut self.save {
-                    Some(earlier) => earlier.merge(*save),
-                    None => self.save = Some(*save),
-                }
-                // Pending saves are merged into one snapshot, so the next save may be queued.
-                drop(permit);
+                self.usage.retain(|body| body.seq > pending.save.usage_through);
+                self.save = Some(pending);
             }
             HistoryMessage::Flush(reply) => self.replies.push(reply),
             HistoryMessage::Close(reply) => self.close = Some(reply),
@@ -101,37 +94,5 @@ impl PendingWrites {
         let decisions = self.decisions.len().saturating_sub(MAX_PENDING);
         self.decisions.drain(..decisions);
         rows + closed + decisions
-    }
-}
-
-impl FleetSave {
-    /// Merges a later save into this one. All rows are built from the later snapshot. Removals are written before rows, so
-    /// that an agent that was removed and came back is kept.
-    pub fn merge(&mut self, later: Self) {
-        self.snapshot = Arc::clone(&later.snapshot);
-        for (slots, more) in [
-            (&mut self.agents, later.agents),
-            (&mut self.components, later.components),
-            (&mut self.projects, later.projects),
-        ] {
-            slots.extend(more);
-            slots.sort_unstable();
-            slots.dedup();
-        }
-        // Since removals are written before rows, windows of an agent removed since would otherwise stay.
-        later.removed_agents.iter().for_each(|name| drop(self.windows.remove(name)));
-        for (removed, more) in
-            [(&mut self.removed_agents, later.removed_agents), (&mut self.removed_components, later.removed_components)]
-        {
-            removed.extend(more);
-            removed.sort_unstable();
-            removed.dedup();
-        }
-        self.usage_through = self.usage_through.max(later.usage_through);
-        self.usage_ids.extend(later.usage_ids);
-        let old = self.usage_ids.len().saturating_sub(USAGE_IDS);
-        self.usage_ids.drain(..old);
-        self.counting.merge(later.counting);
-        self.windows.extend(later.windows);
     }
 }

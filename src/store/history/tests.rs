@@ -16,6 +16,10 @@ fn open(path: &Path) -> (HistoryHandle, SavedFleet) {
     History::open(Some(path), DAY, u64::MAX, Clock::at(START)).unwrap()
 }
 
+fn write_save(history: &HistoryHandle, save: FleetSave) {
+    history.save(history.save_slot().unwrap(), save);
+}
+
 /// A row `at` milliseconds after [`START`].
 fn row(name: &str, at: i64, to: &'static str) -> HistoryRow {
     HistoryRow {
@@ -158,7 +162,7 @@ async fn a_crash_after_a_flush_loses_nothing() {
     let (history, _) = open(&path);
     let usage_ids = vec![(u64::MAX, START), (7, START.plus(DAY))];
     let save = FleetSave { snapshot: snapshot(vec![agent("a")]), agents: vec![0], usage_ids, ..FleetSave::default() };
-    history.save(save).unwrap();
+    write_save(&history, save);
     history.record(vec![row("a", 1, "running")]);
     history.flush().await.unwrap();
     let copy = dir.path().join("copy.db");
@@ -171,7 +175,7 @@ async fn a_crash_after_a_flush_loses_nothing() {
 }
 
 #[tokio::test]
-async fn merged_saves_result_in_the_later_state() {
+async fn a_later_save_replaces_the_earlier_state() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
@@ -181,23 +185,16 @@ async fn merged_saves_result_in_the_later_state() {
         removed_agents: vec![("shop".into(), "back".into())],
         ..FleetSave::default()
     };
-    // Slot 0 was reused by another agent; the change of `stays` is only in the later snapshot.
+    // Slot 0 was reused by another agent.
     let later = FleetSave {
         snapshot: snapshot(vec![agent("new"), agent("back"), Agent { stale: true, ..agent("stays") }]),
-        agents: vec![0],
+        agents: vec![0, 2],
         removed_agents: vec![("shop".into(), "gone".into())],
         ..FleetSave::default()
     };
-    history.save(first.clone()).unwrap();
+    write_save(&history, first);
     history.flush().await.unwrap();
-    history.save(later.clone()).unwrap();
-    history.close().await.unwrap();
-    let (history, saved) = open(&path);
-    assert_eq!(names(&saved), ["back", "new", "stays"]);
-    let mut merged = first;
-    merged.merge(later);
-    assert_eq!(merged.agents, [0, 1, 2, 99]);
-    history.save(merged).unwrap();
+    write_save(&history, later);
     history.close().await.unwrap();
     let saved = open(&path).1;
     assert_eq!(names(&saved), ["back", "new", "stays"]);
@@ -231,10 +228,10 @@ async fn projects_and_components_are_restored_unless_removed() {
     project.task_durations.observe(&[1.0], DAY);
     let snapshot = Arc::new(Snapshot { components, projects: vec![Arc::new(project)], ..Snapshot::default() });
     let save = FleetSave { snapshot, components: vec![0, 1], projects: vec![0, 5], ..FleetSave::default() };
-    history.save(save.clone()).unwrap();
+    write_save(&history, save.clone());
     history.flush().await.unwrap();
     let removed_components = vec![("shop".into(), "db".into())];
-    history.save(FleetSave { components: vec![], removed_components, ..save }).unwrap();
+    write_save(&history, FleetSave { components: vec![], removed_components, ..save });
     history.close().await.unwrap();
     let saved = open(&path).1;
     let [component] = saved.components.as_slice() else { panic!("{:?}", saved.components) };
@@ -254,7 +251,7 @@ async fn usage_ids_are_kept_for_an_hour() {
         let at = START.plus(Duration::from_secs(minutes * 60));
         let usage_ids = (start..start + 40_000).map(|id| (id, at)).collect();
         let snapshot = Arc::new(Snapshot { at, ..Snapshot::default() });
-        history.save(FleetSave { snapshot, usage_ids, ..FleetSave::default() }).unwrap();
+        write_save(&history, FleetSave { snapshot, usage_ids, ..FleetSave::default() });
         history.flush().await.unwrap();
     }
     history.close().await.unwrap();
@@ -270,13 +267,10 @@ async fn an_unreadable_row_does_not_affect_others() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("h.db");
     let (history, _) = open(&path);
-    history
-        .save(FleetSave {
-            snapshot: snapshot(vec![agent("a"), agent("b")]),
-            agents: vec![0, 1],
-            ..FleetSave::default()
-        })
-        .unwrap();
+    write_save(
+        &history,
+        FleetSave { snapshot: snapshot(vec![agent("a"), agent("b")]), agents: vec![0, 1], ..FleetSave::default() },
+    );
     history.close().await.unwrap();
     rusqlite::Connection::open(&path).unwrap().execute("UPDATE agents SET body = x'ff' WHERE name = 'a'", []).unwrap();
     let saved = open(&path).1;
@@ -312,7 +306,7 @@ async fn pruned_rows_end_the_chain() {
 }
 
 #[tokio::test]
-async fn rows_beyond_the_queue_are_dropped_and_counted_and_a_save_is_returned() {
+async fn rows_beyond_the_queue_are_dropped_and_counted_and_a_save_has_no_room() {
     let (queue, end) = queue::bounded(3);
     let (reads, _reads_end) = queue::bounded(1);
     let history = HistoryHandle {
@@ -327,9 +321,8 @@ async fn rows_beyond_the_queue_are_dropped_and_counted_and_a_save_is_returned() 
     history.record(vec![row("a", 3, "idle"), row("a", 4, "idle")]);
     history.record(Vec::new());
     assert_eq!((history.dropped(), history.queued()), (2, 2));
-    history.save(FleetSave::default()).unwrap();
-    let back = history.save(FleetSave { agents: vec![7], ..FleetSave::default() }).unwrap_err();
-    assert_eq!(back.agents, [7]);
+    write_save(&history, FleetSave::default());
+    assert!(history.save_slot().is_none());
     history.close_alert(closed("AgentIdle", "a", Level::Error));
     assert_eq!(history.dropped(), 3);
     drop(end);
@@ -345,7 +338,7 @@ async fn rows_refused_by_a_lock_are_written_once_it_is_released() {
     let intruder = rusqlite::Connection::open(&path).unwrap();
     intruder.execute_batch("BEGIN IMMEDIATE").unwrap();
     history.record(vec![row("a", 2, "running")]);
-    history.save(FleetSave { snapshot: snapshot(vec![agent("a")]), agents: vec![0], ..FleetSave::default() }).unwrap();
+    write_save(&history, FleetSave { snapshot: snapshot(vec![agent("a")]), agents: vec![0], ..FleetSave::default() });
     assert!(history.flush().await.is_err());
     assert_eq!(ats(&history, "a", 9).await, [1], "reads still work");
     assert!(!history.is_ok());
@@ -416,7 +409,7 @@ proptest! {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("h.db");
         let (history, _) = open(&path);
-        history.save(FleetSave { snapshot: snapshot(vec![agent.clone()]), agents: vec![0], ..FleetSave::default() }).unwrap();
+        write_save(&history, FleetSave { snapshot: snapshot(vec![agent.clone()]), agents: vec![0], ..FleetSave::default() });
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(history.close()).unwrap();
         let saved = open(&path).1;
@@ -445,15 +438,14 @@ async fn counting_state_is_saved_with_the_agents() {
     };
     let (history, saved) = open(&path);
     assert!(saved.counting.is_empty());
-    let mut first = FleetSave { counting: counting(&[1, u64::MAX], 1.5), ..FleetSave::default() };
-    first.merge(FleetSave { counting: CountingState { since: None, ..counting(&[3], 2.5) }, ..FleetSave::default() });
-    history.save(first).unwrap();
+    write_save(&history, FleetSave { counting: counting(&[1, u64::MAX, 3], 2.5), ..FleetSave::default() });
     history.close().await.unwrap();
     let (history, saved) = open(&path);
     assert_eq!(saved.counting, counting(&[1, u64::MAX, 3], 2.5));
-    history
-        .save(FleetSave { counting: CountingState { since: None, ..counting(&[4], 3.5) }, ..FleetSave::default() })
-        .unwrap();
+    write_save(
+        &history,
+        FleetSave { counting: CountingState { since: None, ..counting(&[4], 3.5) }, ..FleetSave::default() },
+    );
     history.close().await.unwrap();
     assert_eq!(open(&path).1.counting, counting(&[1, u64::MAX, 3, 4], 3.5));
 }
@@ -495,7 +487,7 @@ async fn acknowledged_usage_survives_a_crash_until_a_save_includes_it() {
     assert_eq!(after_a_crash(&path).usage_log, [usage(1), usage(2), usage(3)]);
     let save =
         FleetSave { snapshot: snapshot(vec![agent("a")]), agents: vec![0], usage_through: 2, ..FleetSave::default() };
-    history.save(save).unwrap();
+    write_save(&history, save);
     history.log_usage(usage(4)).await.unwrap().unwrap();
     history.flush().await.unwrap();
     let saved = after_a_crash(&path);

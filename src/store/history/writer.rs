@@ -232,8 +232,8 @@ impl HistoryWriter {
         timeline::write(&transaction, &self.pending.decisions)?;
         usage_log::write(&transaction, &self.pending.usage)?;
         counting::write(&transaction, &self.pending.counting, self.clock.now(), &mut self.buffer)?;
-        if let Some(save) = &self.pending.save {
-            saved::write(&transaction, save, &mut self.buffer)?;
+        if let Some(pending) = &self.pending.save {
+            saved::write(&transaction, &pending.save, &mut self.buffer)?;
         }
         if self.pending.is_empty() {
             transaction.execute(
