@@ -36,6 +36,9 @@ const LOST_AFTER: Duration = Duration::from_secs(30 * 60);
 pub struct Sessions {
     #[serde(default)]
     sessions: Vec<HookSession>,
+    /// The number of hooks so far.
+    #[serde(default)]
+    hooks: u64,
     /// The number of prompts so far.
     #[serde(default)]
     prompts: u64,
@@ -80,6 +83,7 @@ impl Sessions {
         let kept = |session: &HookSession| if session.is_waiting() { expiry.max(QUESTION_TTL) } else { expiry };
         self.sessions.retain(|session| now.since(session.last_seen) < kept(session));
         self.last_hook_at = Some(now);
+        self.hooks += 1;
         if let Some(stop) = &hook.stop
             && let Some(delivered) = self.stops.get_mut(stop.budget as usize)
         {
@@ -111,7 +115,7 @@ impl Sessions {
                 let place = place.unwrap_or_else(|| self.add(now, hook.session));
                 self.mark_lost(now, place, event);
                 if let Some(session) = self.sessions.get_mut(place) {
-                    session.apply(now, hook, &mut self.prompts);
+                    session.apply(now, self.hooks, hook, &mut self.prompts);
                 }
                 let is_done = match event {
                     _ if hook.subagent.is_some() => None,
@@ -139,7 +143,7 @@ impl Sessions {
         {
             self.sessions.remove(oldest);
         }
-        self.sessions.push(HookSession::new(id, now));
+        self.sessions.push(HookSession::new(id, now, self.hooks));
         self.sessions.len() - 1
     }
 
@@ -147,13 +151,13 @@ impl Sessions {
     /// the end of its session. One with an open question is lost as soon as the newer session works, since the user is
     /// evidently there; a working one is lost after [`LOST_AFTER`]. Its next event, if any, takes the mark back.
     fn mark_lost(&mut self, now: Time, place: usize, event: &SessionEvent) {
-        let Some(began) = self.sessions.get(place).map(|session| session.began) else { return };
+        let Some(began) = self.sessions.get(place).map(HookSession::began) else { return };
         let works = matches!(
             event,
             SessionEvent::ToolBegan { .. } | SessionEvent::TurnEnded { .. } | SessionEvent::TurnFailed(_)
         );
         for (other, older) in self.sessions.iter_mut().enumerate() {
-            let is_silent = other != place && older.last_seen <= began;
+            let is_silent = other != place && older.last_event() <= began;
             let is_gone = if older.is_waiting() { works } else { now.since(older.last_seen) >= LOST_AFTER };
             older.is_lost |= is_silent && is_gone;
         }

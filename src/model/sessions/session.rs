@@ -51,7 +51,13 @@ pub(super) struct HookSession {
     pub(super) last_seen: Time,
     /// When it was first seen, or last started.
     #[serde(default)]
-    pub(super) began: Time,
+    began: Time,
+    /// The numbers, among all hooks of the agent, of its last hook and of the one that it began with. They order what
+    /// happened within a millisecond.
+    #[serde(default)]
+    last_hook: u64,
+    #[serde(default)]
+    began_hook: u64,
     /// Whether it is taken for lost, see `Sessions::mark_lost`; its next event takes that back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_lost: bool,
@@ -67,11 +73,13 @@ pub(super) struct HookSession {
 }
 
 impl HookSession {
-    pub(super) const fn new(id: u64, now: Time) -> Self {
+    pub(super) const fn new(id: u64, now: Time, hook_number: u64) -> Self {
         Self {
             id,
             last_seen: now,
             began: now,
+            last_hook: hook_number,
+            began_hook: hook_number,
             is_lost: false,
             prompt: None,
             state: SessionState::Idle,
@@ -81,9 +89,20 @@ impl HookSession {
         }
     }
 
-    /// Applies an event other than the end of the session. `prompts` counts the prompts of the agent.
-    pub(super) fn apply(&mut self, now: Time, hook: &Hook, prompts: &mut u64) {
-        self.last_seen = now;
+    /// When it began, comparable with [`Self::last_event`].
+    pub(super) const fn began(&self) -> (Time, u64) {
+        (self.began, self.began_hook)
+    }
+
+    /// When its last event was, comparable with [`Self::began`].
+    pub(super) const fn last_event(&self) -> (Time, u64) {
+        (self.last_seen, self.last_hook)
+    }
+
+    /// Applies an event other than the end of the session; it is number `hook_number` of the agent's hooks. `prompts` counts
+    /// the prompts of the agent.
+    pub(super) fn apply(&mut self, now: Time, hook_number: u64, hook: &Hook, prompts: &mut u64) {
+        (self.last_seen, self.last_hook) = (now, hook_number);
         self.is_lost = false;
         let by = hook.subagent;
         if let Some(stop) = &hook.stop {
@@ -108,7 +127,7 @@ impl HookSession {
                 self.end_subagent(by);
             }
             SessionEvent::Alive | SessionEvent::Ended(_) => return,
-            SessionEvent::Began => *self = Self::new(self.id, now),
+            SessionEvent::Began => *self = Self::new(self.id, now, hook_number),
             SessionEvent::CompactionBegan | SessionEvent::CompactionEnded => {}
             SessionEvent::Prompted => {
                 self.questions.clear();

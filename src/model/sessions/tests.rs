@@ -107,6 +107,23 @@ fn events_of_a_subagent_do_not_end_the_session() {
 }
 
 #[test]
+fn two_sessions_within_one_millisecond_are_both_alive() {
+    let mut sessions = Sessions::default();
+    for hook in [
+        hook(1, SessionEvent::Prompted),
+        hook(2, SessionEvent::Prompted),
+        hook(2, SessionEvent::PermissionRequested("Bash".into())),
+    ] {
+        sessions.apply(at(0), HOUR, &hook);
+    }
+    let outcome = sessions.apply(at(0), HOUR, &hook(1, begins("Read")));
+    assert_eq!(shown(&outcome), "waiting_question: permission to run Bash");
+    // A session that begins after the question, in the same millisecond, is another one.
+    let outcome = sessions.apply(at(0), HOUR, &hook(3, begins("Read")));
+    assert_eq!(shown(&outcome), "running");
+}
+
+#[test]
 fn a_killed_session_with_an_open_question_is_lost_once_another_works() {
     let asks = || SessionEvent::PermissionRequested("Bash".into());
     let waits = "waiting_question: permission to run Bash";
