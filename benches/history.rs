@@ -126,7 +126,7 @@ async fn saves(directory: &Path) {
     let saved = (AGENTS * ROUNDS) as f64;
     println!("| saving changed agents of {size} bytes | {:.2} µs CPU an agent |", cpu * 1e6 / saved);
     println!(
-        "| 10,000 agents saved and flushed, up to 50 ms of gathering included | {:.0} ms |",
+        "| 10,000 agents saved and flushed, up to 50 ms of batching included | {:.0} ms |",
         elapsed * 1e3 / ROUNDS as f64
     );
     history.close().await.unwrap();

@@ -1,7 +1,7 @@
 //! `lookout pipe` compared with `cat`: bytes per second, and the latency of a line.
 //!
 //! `cargo bench --bench pipe [-- WORD]`, for all streams or those whose name holds the word. This process writes a stream held in memory to either program, turn by turn, and what
-//! comes out goes nowhere or is read here. Nobody listens where the sidecar should be, so that the cost of trying is in.
+//! comes out is discarded or read here. No sidecar listens, so that the cost of failed connections is included.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench stops at the first surprise")]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
@@ -25,7 +25,7 @@ fn main() {
     let claude = middle(&[sample("claude-code-tool.jsonl"), sample("claude-code-partial.jsonl")].concat());
     let codex = middle(&sample("codex-tool.jsonl"));
     let totals = sample("codex-tool.jsonl");
-    let short = b"2026-11-21 02:00:00 worker 7 did step 12 of 99 and goes on\n".to_vec();
+    let short = b"2026-11-21 02:00:00 worker 7 did step 12 of 99 and continues\n".to_vec();
     let counted: &[&str] = &["--format", "text", "--pattern", "tokens.total=used ([0-9]+)"];
     for (name, bytes, arguments) in [
         ("Claude Code's", &claude, &[][..]),

@@ -31,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
     }
     let mut reader = StreamReader::new(format, patterns, None);
     let mut watch = Watch::new(input.len() % 2 == 0);
-    let mut told = RunCounts::default();
+    let mut reported = RunCounts::default();
     let mut lane = All { is_slow: kind & 4 != 0, pieces: Vec::new() };
     // When everything is forwarded, documents are not split into lines.
     let is_whole = kind & 8 != 0;
@@ -39,16 +39,16 @@ fuzz_target!(|input: &[u8]| {
     let mut skimmer = Skimmer::new(keep, !is_whole && reader.reads_documents());
     for piece in output.split(|byte| *byte == 0) {
         skimmer.take(piece.to_vec(), piece.len(), &mut lane);
-        tell(&mut watch, &mut reader, &mut lane, &mut told);
+        report(&mut watch, &mut reader, &mut lane, &mut reported);
     }
     skimmer.finish(&mut lane);
     if is_whole {
         whole(output, &lane);
     }
-    tell(&mut watch, &mut reader, &mut lane, &mut told);
+    report(&mut watch, &mut reader, &mut lane, &mut reported);
     reader.finish(watch.now, StreamEnding::Over);
     assert!(reader.state().ended || reader.state().status.is_over(), "what ended is over");
-    tell(&mut watch, &mut reader, &mut lane, &mut told);
+    report(&mut watch, &mut reader, &mut lane, &mut reported);
 });
 
 /// A consumer that may be slow, and the pieces that it received.
@@ -93,7 +93,7 @@ fn length(piece: &Piece) -> usize {
 }
 
 /// Reads the forwarded pieces and reports them to the fleet; panics if a count fell or a report is rejected.
-fn tell(watch: &mut Watch, reader: &mut StreamReader, lane: &mut All, told: &mut RunCounts) {
+fn report(watch: &mut Watch, reader: &mut StreamReader, lane: &mut All, reported: &mut RunCounts) {
     for piece in lane.pieces.drain(..) {
         match piece {
             Piece::Lines(lines) => lines.parts().iter().for_each(|part| reader.lines(watch.now, part)),
@@ -101,11 +101,11 @@ fn tell(watch: &mut Watch, reader: &mut StreamReader, lane: &mut All, told: &mut
         }
     }
     let state = reader.state();
-    for (now, before) in state.counts.whole.iter().zip(told.whole) {
-        assert!(*now >= before, "a count fell: {:?} after {told:?}", state.counts);
+    for (now, before) in state.counts.whole.iter().zip(reported.whole) {
+        assert!(*now >= before, "a count fell: {:?} after {reported:?}", state.counts);
     }
     assert!(state.progress.is_none_or(|progress| (0.0..=100.0).contains(&progress)), "{state:?}");
-    told.note(&state.counts);
+    reported.note(&state.counts);
     let now: Time = watch.now;
     let agents = vec![state.update("piped", &state.counts, Some(now))];
     let written = encode_state(&Batch { project: "default".into(), agents, ..Batch::default() });

@@ -16,7 +16,7 @@ pub(crate) fn trials() -> Vec<Case> {
     const NEEDS: &[Need] = &[Need::Alertmanager, Need::Amtool];
     vec![
         trial("alertmanager: every instance shows an alert at its level, and drops it at its end", NEEDS, lives),
-        trial("alertmanager: an instance that is away delays nothing and is told when it is back", NEEDS, away),
+        trial("alertmanager: an unreachable instance delays nothing and is notified when it is back", NEEDS, away),
         trial("webhook: version 4, signed, each alert with its key, the same when sent again", &[], webhook),
     ]
 }
@@ -32,7 +32,7 @@ impl Alertmanager {
     fn start(address: SocketAddr) -> Self {
         let dir = tempfile::tempdir().expect("a folder for the test");
         let config = dir.path().join("alertmanager.yml");
-        std::fs::write(&config, "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n").expect("a file");
+        std::fs::write(&config, "route: {receiver: none}\nreceivers: [{name: none}]\n").expect("a file");
         let child = Command::new("prometheus-alertmanager")
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.path={}", dir.path().join("data").display()))
@@ -122,7 +122,7 @@ fn lives() {
     // A change of level is the end of one and the beginning of another.
     push(&lookout, &idle("worker-1", 700));
     one.shows(&["error worker-1 AgentIdle", "warning worker-2 AgentIdle"]);
-    // Over a crash it keeps what it was told, and the end comes all the same.
+    // Alertmanager keeps the alert over a crash of lookout, and gets the resolve afterwards.
     lookout.kill9();
     let lookout = start(&setup);
     push(&lookout, &idle("worker-1", 0));
@@ -145,12 +145,12 @@ fn away() {
     push(&lookout, &idle("worker-1", 400));
     here.shows(&["warning worker-1 AgentIdle"]);
     let failed = "lookout_notifications_failed_total{receiver=\"am\",reason=\"connect\"}";
-    eventually("the instance that was not told is counted", || metric(&lookout, failed).filter(|count| *count >= 1.0));
+    eventually("the failure of the instance is counted", || metric(&lookout, failed).filter(|count| *count >= 1.0));
     assert_eq!(metric(&lookout, "lookout_notifications_total{receiver=\"am\"}"), Some(1.0));
     let shown = lookout.get("/api/status").json()["receivers"][0].clone();
     assert_eq!(shown["pending"], json!(0), "the other took it: {shown}");
     assert!(shown["last_error"].as_str().is_some_and(|error| error.starts_with("instance 1: ")), "{shown}");
-    // Back again, it hears of what lasts: with the program's start, as with each minute.
+    // Back again, it is notified of alerts that still fire, as it is at the start and each minute.
     let back = Alertmanager::start(gone);
     assert!(lookout.sigterm().success());
     let lookout = start(&setup);

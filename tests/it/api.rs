@@ -243,7 +243,7 @@ fn alerts_shape() {
     assert_eq!(count("?level=warning&state=firing"), 1);
     assert_eq!(count("?level=critical"), 0);
     assert_eq!(count("?rule=AgentIdle"), 2);
-    assert_eq!(count("?agent=nobody"), 0);
+    assert_eq!(count("?agent=unknown"), 0);
     assert_eq!(count("?limit=2"), 2);
 }
 
@@ -513,7 +513,7 @@ fn roles() {
     let document = ask("GET", "/api/openapi.json", Some("read")).json();
     let mut named = Vec::new();
     for (path, operations) in document["paths"].as_object().expect("paths") {
-        let real = path.replace("{fingerprint}", "0123456789abcdef").replace("{id}", "nobody");
+        let real = path.replace("{fingerprint}", "0123456789abcdef").replace("{id}", "unknown");
         for (method, operation) in operations.as_object().expect("operations") {
             let method = method.to_uppercase();
             let needed = operation["security"][0]["bearer"][0].as_str();

@@ -1,4 +1,4 @@
-//! Services that are told by a POST of JSON: what they get, what is tried again, and what becomes of what they reject.
+//! Services that are notified by a POST of JSON: the messages they get, retries, and rejected messages.
 
 use serde_json::json;
 
@@ -9,14 +9,18 @@ use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("chats: ntfy is told by level, again after a limit, and of the end", &[], ntfy_is_told),
+        trial("chats: ntfy is notified by level, again after a rate limit, and of the resolve", &[], ntfy_is_notified),
         trial("chats: what ntfy rejects is dead-lettered and shows no secret", &[], ntfy_rejects),
-        trial("chats: Mattermost is told, again after an error in a 200, and of the end", &[], mattermost_is_told),
+        trial(
+            "chats: Mattermost is notified, again after an error in a 200, and of the resolve",
+            &[],
+            mattermost_is_notified,
+        ),
         trial("chats: what Rocket.Chat rejects is dead-lettered and shows no secret", &[], rocket_chat_rejects),
     ]
 }
 
-/// The one receiver of a sidecar with the secrets `hunter2…` in files beside its configuration.
+/// The one receiver of a sidecar with the secrets `hunter2…` in files next to its configuration.
 fn setup(receiver: &str) -> Setup {
     let setup = Setup::new(&format!("external_url: https://lookout.example\nreceivers: [{{name: ops, {receiver}}}]\n"));
     setup.write("topic", "hunter2-topic\n");
@@ -50,12 +54,12 @@ fn ntfy(service: &Service) -> String {
 
 const PUBLISHED: (u16, &str) = (200, r#"{"id":"x","time":1,"event":"message","topic":"t","message":"m"}"#);
 
-fn ntfy_is_told() {
+fn ntfy_is_notified() {
     let limited = (429, r#"{"code":42901,"http":429,"error":"limit reached: too many requests, please be nice"}"#);
     let service = Service::start(&[PUBLISHED, limited], PUBLISHED);
     let setup = setup(&ntfy(&service));
-    let told = output(setup.command(&["test", "notify", "--config", "lookout.yaml"]));
-    assert!(told.contains("ops: delivered"), "{told}");
+    let output = output(setup.command(&["test", "notify", "--config", "lookout.yaml"]));
+    assert!(output.contains("ops: delivered"), "{output}");
     let test = &service.wait(1)[0];
     assert_eq!((&test.body["priority"], &test.body["tags"]), (&json!(3), &json!(["test_tube"])));
     assert_eq!((&*test.authorization, &test.body["topic"]), ("Bearer hunter2-token", &json!("hunter2-topic")));
@@ -87,12 +91,12 @@ fn mattermost(service: &Service) -> String {
     format!("mattermost: {{webhook_url: 'http://{}/hooks/hunter2'}}", service.address)
 }
 
-fn mattermost_is_told() {
+fn mattermost_is_notified() {
     let failure = (200, r#"{"success":false,"error":"a passing trouble"}"#);
     let service = Service::start(&[(200, r#"{"success":true}"#), failure], (200, "ok"));
     let setup = setup(&mattermost(&service));
-    let told = output(setup.command(&["test", "notify", "--config", "lookout.yaml"]));
-    assert!(told.contains("ops: delivered"), "{told}");
+    let output = output(setup.command(&["test", "notify", "--config", "lookout.yaml"]));
+    assert!(output.contains("ops: delivered"), "{output}");
     assert!(service.wait(1)[0].body["text"].as_str().unwrap().starts_with("[TEST] "));
     let lookout = setup.start();
     push(&lookout, &idle("@channel *boss*", 400));

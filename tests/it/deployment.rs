@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Case> {
     ]
 }
 
-/// The calls that the unit allows, in the way that systemd reads its lines: the first says whether a list allows, and
+/// The calls that the unit allows, in the way that systemd reads its lines: the first decides whether a list allows, and
 /// each later one adds to it, or takes away with `~`.
 fn allowed() -> BTreeSet<&'static str> {
     let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();

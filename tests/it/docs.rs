@@ -106,11 +106,11 @@ fn addresses_lead_to_files() {
 
 fn numbers_are_true() {
     let shown = format!("({SERIES_PER_AGENT} per agent)");
-    assert!(text(Path::new("docs/troubleshooting.md")).contains(&shown), "troubleshooting does not say `{shown}`");
+    assert!(text(Path::new("docs/troubleshooting.md")).contains(&shown), "troubleshooting does not contain `{shown}`");
     let shown = format!("An agent counts for {SERIES_PER_AGENT} series");
-    assert!(text(Path::new("docs/operations.md")).contains(&shown), "operations does not say `{shown}`");
+    assert!(text(Path::new("docs/operations.md")).contains(&shown), "operations does not contain `{shown}`");
     let settings = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
     let rules = lookout::rules::built_in(settings).expect("good rules").descriptions().count();
     let shown = format!("{rules} built-in [rules]");
-    assert!(text(Path::new("README.md")).contains(&shown), "the README does not say `{shown}`");
+    assert!(text(Path::new("README.md")).contains(&shown), "the README does not contain `{shown}`");
 }

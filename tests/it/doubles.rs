@@ -1,4 +1,4 @@
-//! Stand-ins for the services that people are told through and agents work with, which can misbehave on command.
+//! Test doubles of the services that notifications go to and that agents use. They fail on command.
 
 pub(crate) mod mailbox;
 pub(crate) mod model;

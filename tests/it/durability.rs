@@ -72,7 +72,7 @@ pub(crate) fn wait_until_saved(setup: &Setup, agents: i64) {
 
 /// Asserts that what was taken before and after a kill is `expected`, but for a repeat of what was last taken
 /// before it, whose outcome may not have been written.
-fn assert_told(before: &[String], all: &[String], expected: &[&str]) {
+fn assert_delivered(before: &[String], all: &[String], expected: &[&str]) {
     let mut all = all.to_vec();
     if let Some(last) = before.last()
         && all.get(before.len()) == Some(last)
@@ -92,14 +92,14 @@ fn killed_after_answer() {
         thread::sleep(Duration::from_micros(seed * seed * 400));
         lookout.kill9();
         slack.fence();
-        let before = slack.told();
+        let before = slack.delivered();
         let lookout = setup.start();
         // Sources push their state again, as they all do.
         push(&lookout, &idle("a", 401));
         slack.wait_for("the warning", |seen| seen.iter().any(|seen| seen.was_taken()));
         push(&lookout, &idle("a", 402));
         assert!(lookout.sigterm().success());
-        assert_told(&before, &slack.told(), &["[WARNING] a"]);
+        assert_delivered(&before, &slack.delivered(), &["[WARNING] a"]);
     }
 }
 
@@ -122,7 +122,7 @@ fn killed_in_a_send() {
         let seen = slack.wait(sent + 1);
         assert_eq!(without_age(&seen[sent].body), without_age(&seen[0].body), "the same message, after {trouble:?}");
         assert!(lookout.sigterm().success());
-        assert_eq!(slack.told(), ["[WARNING] a"], "{trouble:?}");
+        assert_eq!(slack.delivered(), ["[WARNING] a"], "{trouble:?}");
     }
 }
 
@@ -153,19 +153,19 @@ fn killed_before_a_resolve() {
         lookout.kill9();
         slack.always(Act::Take);
         slack.fence();
-        let before = slack.told();
+        let before = slack.delivered();
         let lookout = setup.start();
         push(&lookout, &idle("a", 1));
         slack
             .wait_for("the resolve", |seen| seen.iter().any(|seen| seen.was_taken() && seen.title() == "[RESOLVED] a"));
         assert!(lookout.sigterm().success());
-        assert_told(&before, &slack.told(), &["[WARNING] a", "[RESOLVED] a"]);
+        assert_delivered(&before, &slack.delivered(), &["[WARNING] a", "[RESOLVED] a"]);
     }
 }
 
 /// The last notification about an agent.
-fn last_told(slack: &Slack, name: &str) -> Option<String> {
-    slack.told().into_iter().rev().find(|alert| alert.ends_with(&format!("] {name}")))
+fn last_delivered(slack: &Slack, name: &str) -> Option<String> {
+    slack.delivered().into_iter().rev().find(|alert| alert.ends_with(&format!("] {name}")))
 }
 
 fn killed_at_any_event() {
@@ -201,7 +201,7 @@ fn killed_at_event(seed: usize) {
     slack.wait(events.min(2));
     lookout.kill9();
     slack.fence();
-    let before = slack.told();
+    let before = slack.delivered();
     slack.always(Act::Take);
     let lookout = setup.start();
     // Sources push the current state again.
@@ -217,30 +217,30 @@ fn killed_at_event(seed: usize) {
     }
     let truth = |name: &str, expected: &str| {
         eventually(&format!("seed {seed}: {expected} {name}"), || {
-            let told = last_told(&slack, name)?;
-            (told == format!("{expected} {name}")).then_some(())
+            let last = last_delivered(&slack, name)?;
+            (last == format!("{expected} {name}")).then_some(())
         });
     };
     truth("a", "[ERROR]");
     for name in ["b", "c"] {
         // An alert that resolved before its first notification need not be mentioned.
-        if last_told(&slack, name).is_some() {
+        if last_delivered(&slack, name).is_some() {
             truth(name, "[RESOLVED]");
         }
     }
     assert!(lookout.sigterm().success());
-    let told = slack.told();
+    let delivered = slack.delivered();
     for name in ["a", "b", "c"] {
         let mine = |all: &[String]| -> Vec<String> {
             all.iter().filter(|alert| alert.ends_with(&format!("] {name}"))).cloned().collect()
         };
-        let (mut mine_all, mine_before) = (mine(&told), mine(&before));
+        let (mut mine_all, mine_before) = (mine(&delivered), mine(&before));
         if mine_all.get(mine_before.len()).is_some_and(|next| Some(next) == mine_before.last()) {
             mine_all.remove(mine_before.len());
         }
         let mut once = mine_all.clone();
         once.dedup();
-        assert_eq!(mine_all, once, "seed {seed}: {told:?}, before the kill {before:?}");
+        assert_eq!(mine_all, once, "seed {seed}: {delivered:?}, before the kill {before:?}");
     }
 }
 
@@ -250,7 +250,7 @@ fn an_orphan_waits() {
     let lookout = setup.start();
     push(&lookout, &idle("a", 400));
     push(&lookout, &idle("b", 650));
-    eventually("two tells", || (slack.told().len() == 2).then_some(()));
+    eventually("two deliveries", || (slack.delivered().len() == 2).then_some(()));
     wait_until_settled(&setup, 2);
     lookout.kill9();
     // As if the kill had come between the two files.
@@ -260,12 +260,12 @@ fn an_orphan_waits() {
     let lookout = setup.start();
     assert_eq!(alerts(&lookout).len(), 2, "it is no news that they are gone");
     push(&lookout, &idle("a", 0));
-    eventually("three tells", || (slack.told().len() == 3).then_some(()));
+    eventually("three deliveries", || (slack.delivered().len() == 3).then_some(()));
     assert_eq!(alerts(&lookout).len(), 1, "the other one waits");
     let seen = slack.wait_for("its end", |seen| seen.iter().flat_map(|seen| seen.alerts()).count() == 4);
     assert!(seen.last().unwrap().text().contains("no longer watched"), "{}", seen.last().unwrap().text());
     assert!(!seen[seen.len() - 2].text().contains("no longer watched"), "{}", seen[seen.len() - 2].text());
-    assert_eq!(slack.told(), ["[WARNING] a", "[ERROR] b", "[RESOLVED] a", "[RESOLVED] b"]);
+    assert_eq!(slack.delivered(), ["[WARNING] a", "[ERROR] b", "[RESOLVED] a", "[RESOLVED] b"]);
 }
 
 fn settled_is_settled() {
@@ -276,7 +276,7 @@ fn settled_is_settled() {
         push(&lookout, &idle(name, seconds));
     }
     slack.wait_for("all three", |_| true);
-    eventually("three tells", || (slack.told().len() == 3).then_some(()));
+    eventually("three deliveries", || (slack.delivered().len() == 3).then_some(()));
     wait_until_settled(&setup, 3);
     wait_until_saved(&setup, 2);
     lookout.kill9();
@@ -287,9 +287,9 @@ fn settled_is_settled() {
     }
     let lookout = setup.start();
     assert!(lookout.sigterm().success());
-    let mut told = slack.told();
-    told.sort();
-    assert_eq!(told, ["[ERROR] b", "[RESOLVED] a", "[WARNING] a"]);
+    let mut delivered = slack.delivered();
+    delivered.sort();
+    assert_eq!(delivered, ["[ERROR] b", "[RESOLVED] a", "[WARNING] a"]);
 }
 
 /// The series of the fleet and of alerts that time alone does not change.
@@ -437,7 +437,7 @@ fn a_gentle_end() {
         eventually("the last words", || lookout.log().contains("state saved").then(|| lookout.log()))
     };
     assert!(lookout.sigterm().success(), "{log}");
-    assert_eq!(slack.told(), ["[WARNING] a", "[ERROR] b"]);
+    assert_eq!(slack.delivered(), ["[WARNING] a", "[ERROR] b"]);
     let lookout = setup.start();
     assert_eq!(lasting(&lookout), series);
     assert!(lookout.sigterm().success());

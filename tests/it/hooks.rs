@@ -325,6 +325,6 @@ fn replayed() {
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["arrivals"], 5, "{answer}");
     let notices = answer["notices"].as_array().unwrap();
-    let told = |rule: &str| notices.iter().any(|it| it["rule"] == rule && it["agent_name"] == "worker");
-    assert!(told("RateLimited") && told("AgentDown"), "{answer}");
+    let is_notified = |rule: &str| notices.iter().any(|it| it["rule"] == rule && it["agent_name"] == "worker");
+    assert!(is_notified("RateLimited") && is_notified("AgentDown"), "{answer}");
 }

@@ -102,7 +102,7 @@ fn huge_bodies() {
         chunked.extend_from_slice(b"\r\n");
     }
     assert_eq!(status(&exchange(lookout.address(), &chunked)), Some(413), "chunked");
-    // All together hold at most four times the limit; further ones are told to retry.
+    // All together hold at most four times the limit; further ones get 503 with Retry-After.
     std::thread::scope(|scope| {
         for _ in 0..16 {
             scope.spawn(|| {
@@ -440,7 +440,7 @@ fn readers_that_never_read() {
             stream
         })
         .collect();
-    eventually("somebody who reads", || (lookout.try_get("/api/status").ok()?.status == 200).then_some(()));
+    eventually("a free connection for a reader", || (lookout.try_get("/api/status").ok()?.status == 200).then_some(()));
     // The whole fleet as JSON, asked for by many at once.
     std::thread::scope(|scope| {
         for _ in 0..16 {
@@ -484,12 +484,12 @@ fn foreign_pages() {
         let form = lookout.send("POST", "/api/state", &[("content-type", kind)], b"{\"agents\": []}");
         assert_eq!(form.status, 415, "{kind}");
     }
-    assert_eq!(lookout.get("/api/status").json()["monitoring"], true, "nobody stopped it");
+    assert_eq!(lookout.get("/api/status").json()["monitoring"], true, "monitoring was not paused");
 }
 
 fn tokens() {
     let setup = Setup::new(
-        "auth: {tokens: [{name: see, role: read, token_file: see.token}, {name: say, role: ingest, token: sayIt4711}, {name: all, role: admin, token: doIt4711}]}",
+        "auth: {tokens: [{name: see, role: read, token_file: see.token}, {name: push, role: ingest, token: pushIt4711}, {name: all, role: admin, token: doIt4711}]}",
     );
     setup.write("see.token", "seeIt4711\n");
     // Readiness needs no token.
@@ -507,7 +507,7 @@ fn tokens() {
         ("POST", "/api/monitoring/start", [401, 403, 403, 200, 401]),
         ("GET", "/-/healthy", [200; 5]),
     ] {
-        for (token, expected) in ["", "seeIt4711", "sayIt4711", "doIt4711", "wrong4711"].into_iter().zip(allowed) {
+        for (token, expected) in ["", "seeIt4711", "pushIt4711", "doIt4711", "wrong4711"].into_iter().zip(allowed) {
             let answer = ask(method, route, token);
             assert_eq!(answer.status, expected, "{method} {route} with `{token}`: {}", answer.text());
             assert!(!answer.text().contains("4711"), "no secret in an answer");

@@ -24,7 +24,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("mail: an unknown authority is not trusted", NEEDS, an_unknown_authority),
         trial("mail: a refused recipient does not stop the other", NEEDS, a_refused_recipient),
         trial("mail: a server that is busy is tried again", NEEDS, a_busy_server),
-        trial("test notify: says what each receiver answered", NEEDS, test_notify),
+        trial("test notify: prints the result of each receiver", NEEDS, test_notify),
     ]
 }
 
@@ -167,7 +167,7 @@ fn a_wrong_password() {
     let error = status["receivers"][0]["last_error"].as_str().unwrap().to_owned();
     assert!(error.contains("535"), "{error}");
     assert!(!lookout.log().contains("hunter2"), "{}", lookout.log());
-    // The file is read at use: what is wrong with it is said, and with the right password all of it arrives.
+    // The file is read at use: its error is logged, and with the right password every mail is delivered.
     std::fs::remove_file(setup.path().join("password")).unwrap();
     let unread = "read secret file password: No such file or directory";
     eventually("the missing file is named", || lookout.get("/api/status").text().contains(unread).then_some(()));
@@ -185,7 +185,7 @@ fn no_clear_text() {
         status["receivers"][0]["last_error"].as_str().map(str::to_owned)
     });
     assert!(error.to_lowercase().contains("tls"), "{error}");
-    assert_eq!((server.logins().as_str(), server.mails().len()), ("", 0), "nothing was said in the clear");
+    assert_eq!((server.logins().as_str(), server.mails().len()), ("", 0), "nothing was sent unencrypted");
     let clear = self::setup(&server, "ops@example.com", ", tls: none");
     let refused = output(clear.command(&["check", "--config", "lookout.yaml"]));
     assert!(refused.contains("would send the password in the clear"), "{refused}");
@@ -267,8 +267,8 @@ fn test_notify() {
     setup.write("password", "wrong");
     let (code, text) = run(&["--receiver", "mail"]);
     assert!(code == Some(1) && text.contains("mail: failed: auth (") && text.contains("535"), "{text}");
-    let (code, text) = run(&["--receiver", "nobody"]);
-    assert!(code == Some(1) && text.contains("no receiver is named `nobody`; configured: chat, mail"), "{text}");
+    let (code, text) = run(&["--receiver", "unknown"]);
+    assert!(code == Some(1) && text.contains("no receiver is named `unknown`; configured: chat, mail"), "{text}");
     assert!(!setup.path().join("lookout.db").exists(), "a test leaves no store behind");
     assert_eq!(slack.seen().iter().map(|seen| seen.body["attachments"].clone()).filter(Value::is_array).count(), 2);
 }

@@ -26,9 +26,9 @@ pub(crate) fn trials() -> Vec<Case> {
 
 /// How the upstream responds to a request.
 #[derive(Clone)]
-pub(crate) enum Mood {
+pub(crate) enum UpstreamBehavior {
     /// Responds with this status and body.
-    Says(u16, String),
+    Responds(u16, String),
     /// Never responds.
     Hangs,
     /// Responds with an endless body.
@@ -42,7 +42,7 @@ pub(crate) enum Mood {
 /// An upstream whose routes have responses that tests change.
 pub(crate) struct Upstream {
     address: SocketAddr,
-    routes: Arc<Mutex<Vec<(String, Mood)>>>,
+    routes: Arc<Mutex<Vec<(String, UpstreamBehavior)>>>,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
@@ -50,13 +50,13 @@ impl Upstream {
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
-        let routes: Arc<Mutex<Vec<(String, Mood)>>> = Arc::default();
+        let routes: Arc<Mutex<Vec<(String, UpstreamBehavior)>>> = Arc::default();
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (moods, seen) = (Arc::clone(&routes), Arc::clone(&heads));
+        let (behaviors, seen) = (Arc::clone(&routes), Arc::clone(&heads));
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (moods, seen) = (Arc::clone(&moods), Arc::clone(&seen));
-                std::thread::spawn(move || serve(stream, &moods, &seen));
+                let (behaviors, seen) = (Arc::clone(&behaviors), Arc::clone(&seen));
+                std::thread::spawn(move || serve(stream, &behaviors, &seen));
             }
         });
         Self { address, routes, heads }
@@ -66,15 +66,15 @@ impl Upstream {
         format!("http://{}", self.address)
     }
 
-    /// Sets the response of `route`; other routes respond with 404.
-    pub(crate) fn set(&self, route: &str, mood: Mood) {
+    /// Sets the behavior of `route`; other routes respond with 404.
+    pub(crate) fn set(&self, route: &str, behavior: UpstreamBehavior) {
         let mut routes = self.routes.lock().unwrap();
         routes.retain(|(known, _)| known != route);
-        routes.push((route.to_owned(), mood));
+        routes.push((route.to_owned(), behavior));
     }
 
-    pub(crate) fn says(&self, route: &str, body: &Value) {
-        self.set(route, Mood::Says(200, body.to_string()));
+    pub(crate) fn respond_with(&self, route: &str, body: &Value) {
+        self.set(route, UpstreamBehavior::Responds(200, body.to_string()));
     }
 
     fn requests(&self) -> usize {
@@ -89,7 +89,7 @@ impl Upstream {
     }
 }
 
-fn serve(mut stream: TcpStream, moods: &Mutex<Vec<(String, Mood)>>, seen: &Mutex<Vec<String>>) {
+fn serve(mut stream: TcpStream, behaviors: &Mutex<Vec<(String, UpstreamBehavior)>>, seen: &Mutex<Vec<String>>) {
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     let mut head = Vec::new();
     let mut byte = [0; 1];
@@ -102,27 +102,30 @@ fn serve(mut stream: TcpStream, moods: &Mutex<Vec<(String, Mood)>>, seen: &Mutex
     let head = String::from_utf8_lossy(&head).into_owned();
     let route = head.split(' ').nth(1).unwrap_or_default().to_owned();
     seen.lock().unwrap().push(head);
-    let mood = moods.lock().unwrap().iter().find(|(known, _)| *known == route).map(|(_, mood)| mood.clone());
+    let behavior =
+        behaviors.lock().unwrap().iter().find(|(known, _)| *known == route).map(|(_, behavior)| behavior.clone());
     // The program may have closed the connection.
-    let mut say = |text: &str| stream.write_all(text.as_bytes()).is_ok();
-    match mood.unwrap_or(Mood::Says(404, "{\"detail\": \"Not Found\"}".to_owned())) {
-        Mood::Says(status, body) => {
+    let mut send = |text: &str| stream.write_all(text.as_bytes()).is_ok();
+    match behavior.unwrap_or(UpstreamBehavior::Responds(404, "{\"detail\": \"Not Found\"}".to_owned())) {
+        UpstreamBehavior::Responds(status, body) => {
             let length = body.len();
-            say(&format!(
+            send(&format!(
                 "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
             ));
         }
-        Mood::Hangs => drop(stream.read(&mut byte)),
-        Mood::Floods => {
+        UpstreamBehavior::Hangs => drop(stream.read(&mut byte)),
+        UpstreamBehavior::Floods => {
             let chunk = format!("10000\r\n{}\r\n", "[".repeat(65_536));
             // Bounded, so that the test of a broken program ends.
-            let mut goes_on = say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+            let mut is_open = send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
             for _ in 0..8_192 {
-                goes_on = goes_on && say(&chunk);
+                is_open = is_open && send(&chunk);
             }
         }
-        Mood::Closes => {}
-        Mood::Breaks => drop(say("HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n{\"agents\": [{\"name\":")),
+        UpstreamBehavior::Closes => {}
+        UpstreamBehavior::Breaks => {
+            send("HTTP/1.1 200 OK\r\ncontent-length: 5000\r\n\r\n{\"agents\": [{\"name\":");
+        }
     }
 }
 
@@ -147,7 +150,7 @@ fn older_shape() {
     let upstream = Upstream::start();
     let before = "2026-01-01T00:00:00Z";
     let agent = |name: &str, running: bool, restarts: u64| json!({"name": name, "running": running, "last_activity": before, "restart_count": restarts});
-    upstream.says("/api/agents", &json!({"agents": [agent("boss", true, 1), agent("dead", false, 0)]}));
+    upstream.respond_with("/api/agents", &json!({"agents": [agent("boss", true, 1), agent("dead", false, 0)]}));
     let setup = Setup::new(&format!(
         "sources: [{{name: orch, kind: orchestrator-cc, url: \"{}\", interval: 100ms, project: shop}}]",
         upstream.url()
@@ -171,17 +174,17 @@ fn older_shape() {
 
     // An agent that is missing in a later poll is removed; agents of other senders are not.
     lookout.post("/api/state", &json!({"project": "shop", "agents": [{"name": "pushed"}]}));
-    upstream.says("/api/agents", &json!({"agents": [agent("boss", true, 2)]}));
+    upstream.respond_with("/api/agents", &json!({"agents": [agent("boss", true, 2)]}));
     eventually("the other is gone", || (names(&lookout, "shop") == ["boss", "pushed"]).then_some(()));
     assert!(!lookout.get("/metrics").text().contains("\"dead\""), "no series is left");
-    upstream.says("/api/agents", &json!({"agents": []}));
+    upstream.respond_with("/api/agents", &json!({"agents": []}));
     eventually("an empty list is an empty fleet", || (names(&lookout, "shop") == ["pushed"]).then_some(()));
 }
 
 fn newer_shape() {
     let upstream = Upstream::start();
     let beat = |healthy: bool, elapsed: f64| json!({"isHealthy": healthy, "lastActivity": "2026-01-01T00:00:00", "timeoutThreshold": 60, "elapsed": elapsed});
-    upstream.says(
+    upstream.respond_with(
         "/api/health",
         &json!({"shop": {"a": beat(true, 1.0), "b": beat(false, 90.0)}, "lab": {"c": beat(true, 400.0)}}),
     );
@@ -202,7 +205,7 @@ fn newer_shape() {
     );
     let idle = lookout.get("/api/alerts?rule=AgentIdle").json();
     assert_eq!([&idle["alerts"][0]["agent_name"], &idle["alerts"][0]["level"]], ["c", "warning"], "{idle}");
-    upstream.says("/api/health", &json!({"shop": {"a": beat(true, 1.0)}}));
+    upstream.respond_with("/api/health", &json!({"shop": {"a": beat(true, 1.0)}}));
     eventually("a team that is gone", || {
         (names(&lookout, "shop") == ["a"] && names(&lookout, "lab").is_empty()).then_some(())
     });
@@ -210,7 +213,7 @@ fn newer_shape() {
 
 fn any_page() {
     let upstream = Upstream::start();
-    upstream.says(
+    upstream.respond_with(
         "/fleet?key=hidden4711",
         &json!({"bots": {"x": {"state": "BUSY", "used": {"in": 7}}, "y": {"state": "zzz"}}}),
     );
@@ -233,7 +236,7 @@ fn any_page() {
     );
     let head = upstream.heads.lock().unwrap()[0].to_lowercase();
     assert!(head.contains("authorization: bearer bearer4711\r\n") && head.contains("x-team: shop4711\r\n"), "{head}");
-    upstream.set("/fleet?key=hidden4711", Mood::Says(500, String::new()));
+    upstream.set("/fleet?key=hidden4711", UpstreamBehavior::Responds(500, String::new()));
     eventually("it fails", || (source(&lookout)["up"] == false).then_some(()));
     for text in [lookout.log(), lookout.get("/api/status").text().to_owned(), lookout.get("/metrics").text().to_owned()]
     {
@@ -245,7 +248,7 @@ fn broken_upstreams() {
     let upstream = Upstream::start();
     let good = json!({"agents": [{"name": "sleeper", "running": true, "last_activity": "2026-01-01T00:00:00Z", "restart_count": 3},
                                  {"name": "worker", "running": true}]});
-    upstream.says("/api/agents", &good);
+    upstream.respond_with("/api/agents", &good);
     let setup = Setup::new(&format!(
         "sources: [{{name: orch, kind: orchestrator-cc, url: \"{}\", interval: 100ms, timeout: 300ms, max_body: 100000, project: shop}}]\n\
          rules: [fast.yaml]\n",
@@ -268,24 +271,28 @@ fn broken_upstreams() {
         agents(&lookout, "shop").iter().map(|(_, agent)| keys.iter().map(|key| agent[key].clone()).collect()).collect()
     };
     let bad = [
-        ("an error with 200", Mood::Says(200, r#"{"error": "database is locked"}"#.to_owned()), "database is locked"),
-        ("a hang", Mood::Hangs, "no complete response within "),
-        ("a flood", Mood::Floods, "max_body"),
-        ("a huge body", Mood::Says(200, " ".repeat(5_000_000)), "max_body"),
-        ("a closed connection", Mood::Closes, ""),
-        ("half an answer", Mood::Breaks, ""),
-        ("500", Mood::Says(500, "oops".to_owned()), "500"),
-        ("a redirect", Mood::Says(302, String::new()), "redirects"),
-        ("rubbish", Mood::Says(200, "\u{0}<html>".to_owned()), ""),
-        ("nothing", Mood::Says(200, String::new()), ""),
-        ("another shape", Mood::Says(200, r#"[1, 2]"#.to_owned()), ""),
-        ("null", Mood::Says(200, "null".to_owned()), ""),
-        ("no list", Mood::Says(200, r#"{"agents": null}"#.to_owned()), ""),
-        ("deep nesting", Mood::Says(200, "[".repeat(90_000)), ""),
+        (
+            "an error with 200",
+            UpstreamBehavior::Responds(200, r#"{"error": "database is locked"}"#.to_owned()),
+            "database is locked",
+        ),
+        ("a hang", UpstreamBehavior::Hangs, "no complete response within "),
+        ("a flood", UpstreamBehavior::Floods, "max_body"),
+        ("a huge body", UpstreamBehavior::Responds(200, " ".repeat(5_000_000)), "max_body"),
+        ("a closed connection", UpstreamBehavior::Closes, ""),
+        ("half an answer", UpstreamBehavior::Breaks, ""),
+        ("500", UpstreamBehavior::Responds(500, "oops".to_owned()), "500"),
+        ("a redirect", UpstreamBehavior::Responds(302, String::new()), "redirects"),
+        ("rubbish", UpstreamBehavior::Responds(200, "\u{0}<html>".to_owned()), ""),
+        ("nothing", UpstreamBehavior::Responds(200, String::new()), ""),
+        ("another shape", UpstreamBehavior::Responds(200, r#"[1, 2]"#.to_owned()), ""),
+        ("null", UpstreamBehavior::Responds(200, "null".to_owned()), ""),
+        ("no list", UpstreamBehavior::Responds(200, r#"{"agents": null}"#.to_owned()), ""),
+        ("deep nesting", UpstreamBehavior::Responds(200, "[".repeat(90_000)), ""),
     ];
-    for (round, (what, mood, says)) in bad.into_iter().enumerate() {
+    for (round, (what, behavior, expected)) in bad.into_iter().enumerate() {
         eventually("it is up", || (source(&lookout)["up"] == true).then_some(()));
-        upstream.set("/api/agents", mood);
+        upstream.set("/api/agents", behavior);
         eventually(what, || (source(&lookout)["up"] == false).then_some(()));
         let before = steady();
         assert_eq!(before.len(), 2, "{what}: no agent is removed");
@@ -293,7 +300,7 @@ fn broken_upstreams() {
         upstream.asked_again();
         let now = source(&lookout);
         let error = now["last_error"].as_str().unwrap_or_default();
-        assert!(error.contains(says) && !error.is_empty(), "{what}: {now}");
+        assert!(error.contains(expected) && !error.is_empty(), "{what}: {now}");
         assert_eq!(steady(), before, "{what}: a failed poll changes no agent");
         let still = idle();
         assert_eq!(still.as_array().map(Vec::len), Some(1), "{what}: {still}");
@@ -309,7 +316,7 @@ fn broken_upstreams() {
         );
 
         // Recovery.
-        upstream.says("/api/agents", &good);
+        upstream.respond_with("/api/agents", &good);
         eventually("it recovers", || (source(&lookout)["up"] == true).then_some(()));
         assert_eq!(source(&lookout)["last_error"], Value::Null);
         eventually("the source's alert is over", || {
@@ -328,7 +335,10 @@ fn broken_upstreams() {
 
 fn unreadable_entry() {
     let upstream = Upstream::start();
-    upstream.says("/api/agents", &json!({"agents": [{"name": "a", "running": true}, {"name": "b", "running": true}]}));
+    upstream.respond_with(
+        "/api/agents",
+        &json!({"agents": [{"name": "a", "running": true}, {"name": "b", "running": true}]}),
+    );
     let setup = Setup::new(&format!(
         "sources: [{{name: orch, kind: orchestrator-cc, url: \"{}\", interval: 100ms}}]",
         upstream.url()
@@ -336,18 +346,23 @@ fn unreadable_entry() {
     let lookout = setup.start();
     eventually("it is polled", || (names(&lookout, "orch") == ["a", "b"]).then_some(()));
     // The rejected entry may be that of b.
-    upstream.says("/api/agents", &json!({"agents": [{"name": "a", "running": false}, {"name": {}, "running": {}}]}));
+    upstream.respond_with(
+        "/api/agents",
+        &json!({"agents": [{"name": "a", "running": false}, {"name": {}, "running": {}}]}),
+    );
     eventually("the valid one is applied", || (agents(&lookout, "orch")[0].1["status"] == "failed").then_some(()));
     upstream.asked_again();
     assert_eq!(names(&lookout, "orch"), ["a", "b"], "no agent is removed");
-    upstream.says("/api/agents", &json!({"agents": [{"name": "a", "running": true}]}));
+    upstream.respond_with("/api/agents", &json!({"agents": [{"name": "a", "running": true}]}));
     eventually("a complete page removes the agent", || (names(&lookout, "orch") == ["a"]).then_some(()));
 }
 
 /// An agent with invalid values is neither removed nor down, and the error is reported.
 fn bad_values() {
     let upstream = Upstream::start();
-    let page = |one: &str| Mood::Says(200, format!(r#"{{"workers": [{one}, {{"id": "w2", "state": "busy"}}]}}"#));
+    let page = |one: &str| {
+        UpstreamBehavior::Responds(200, format!(r#"{{"workers": [{one}, {{"id": "w2", "state": "busy"}}]}}"#))
+    };
     let seen = r#""seen": "2026-11-29T20:00:00Z", "used": 5, "task": "t1""#;
     upstream.set("/st", page(&format!(r#"{{"id": "w1", "state": "busy", {seen}}}"#)));
     let setup = Setup::new(&format!(
@@ -358,7 +373,7 @@ fn bad_values() {
     ));
     let lookout = setup.start();
     eventually("it is polled", || (names(&lookout, "shop") == ["w1", "w2"]).then_some(()));
-    for (what, one, says) in [
+    for (what, one, expected) in [
         (
             "a time without a zone",
             r#"{"id": "w1", "state": "busy", "seen": "2026-11-29T20:00:00.123456"}"#,
@@ -373,7 +388,7 @@ fn bad_values() {
     ] {
         upstream.set("/st", page(one));
         eventually(what, || {
-            source(&lookout)["last_error"].as_str().is_some_and(|error| error.contains(says)).then_some(())
+            source(&lookout)["last_error"].as_str().is_some_and(|error| error.contains(expected)).then_some(())
         });
         // For longer than the timeout of agents.
         let polls = upstream.requests();

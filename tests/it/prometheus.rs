@@ -19,7 +19,7 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one as `prometheus/prometheus.yml` says, but each second and for the program at `target`; waits until it
+    /// Starts Prometheus with `prometheus/prometheus.yml`, but each second and for the program at `target`; waits until it
     /// has scraped once.
     pub(crate) fn scraping(target: SocketAddr) -> Self {
         let dir = tempfile::tempdir().expect("a folder for the test");
@@ -60,7 +60,7 @@ impl Prometheus {
             }
         });
         let mut prometheus = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), _dir: dir };
-        prometheus.address = address.recv_timeout(PATIENCE).expect("Prometheus says where it listens");
+        prometheus.address = address.recv_timeout(PATIENCE).expect("Prometheus logs its address");
         eventually("a first scrape", || (prometheus.value("up") == Some(1.0)).then_some(()));
         prometheus
     }

@@ -70,7 +70,7 @@ fn silence() {
     slack.wait_for("worker-1 is notified", |seen| seen.iter().any(|one| one.alerts().contains(&worker)));
     let (_, none) = run(&setup, &lookout, &["silence"]);
     assert!(none.starts_with("no silences; "), "{none}");
-    eventually("the timeline tells that it was delivered", || {
+    eventually("the timeline shows the delivery", || {
         run(&setup, &lookout, &["why", &id(&lookout, "worker-1")]).1.contains("delivered to ops").then_some(())
     });
 }
@@ -107,7 +107,7 @@ fn a_crash() {
     // What is to be done at once after a start is not late.
     let late = lookout.get("/api/alerts?rule=EvaluationLate").json();
     assert_eq!(late["alerts"], json!([]));
-    assert!(slack.seen().iter().all(|seen| !seen.text().contains("judged")), "{:?}", slack.seen());
+    assert!(slack.seen().iter().all(|seen| !seen.text().contains("evaluated")), "{:?}", slack.seen());
 }
 
 fn a_stop() {
@@ -169,7 +169,7 @@ fn heartbeat() {
     let beats = || heart.seen().len();
     eventually("it beats", || (beats() >= 2).then_some(()));
     assert_eq!(lookout.post("/api/monitoring/stop", &json!({})).status, 200);
-    eventually("the log says that it is not called", || {
+    eventually("the log shows that it is not called", || {
         lookout.log().contains("not called: monitoring is paused").then_some(())
     });
     let before = beats();

@@ -1,4 +1,4 @@
-//! What the README tells a newcomer to do, done as written.
+//! Runs the commands of the README as they are written.
 
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -56,7 +56,7 @@ fn a_valid_file() {
     assert_eq!(slack.wait(2)[1].title(), "[RESOLVED] a");
     assert_eq!(succeeded(&lookout), Some(1.0));
     assert!(lookout.sigterm().success());
-    assert_eq!(slack.told(), ["[WARNING] a", "[RESOLVED] a"]);
+    assert_eq!(slack.delivered(), ["[WARNING] a", "[RESOLVED] a"]);
 }
 
 fn an_invalid_file() {
@@ -144,7 +144,7 @@ fn a_receiver_that_is_gone() {
     setup.write("lookout.yaml", &format!("{HEAD}{both}"));
     let lookout = setup.start();
     assert!(lookout.sigterm().success());
-    assert_eq!(goes.taken().len(), 0, "{:?}", goes.told());
+    assert_eq!(goes.taken().len(), 0, "{:?}", goes.delivered());
 }
 
 fn what_needs_a_restart() {
@@ -266,8 +266,8 @@ fn what_blocks() {
         // `check` and a start reject the same with the same message.
         for arguments in [&["check", "--config", "lookout.yaml"][..], &["run", "--config", "lookout.yaml"]] {
             let done = setup.command(arguments).output().unwrap();
-            let said = String::from_utf8_lossy(&done.stderr);
-            assert!(done.status.code() == Some(1) && said.contains(key), "{arguments:?} {text}: {said}");
+            let stderr = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.code() == Some(1) && stderr.contains(key), "{arguments:?} {text}: {stderr}");
         }
     }
     // The file itself, and one that a running program reads at each use.

@@ -42,7 +42,7 @@ fn full(step: u64) -> Value {
     let (before, soon) = (now.minus(Duration::from_secs(60)), now.plus(Duration::from_secs(600)));
     let agent = |name: &str, status: &str, factor: u64| {
         json!({
-            "name": name, "type": "custom", "status": status, "reason": "as told", "task_id": format!("task-{status}"),
+            "name": name, "type": "custom", "status": status, "reason": "as reported", "task_id": format!("task-{status}"),
             "task_started_at": before.to_string(), "last_activity": now.to_string(),
             "phase": "implement", "progress": 42.5, "context_window_ratio": 0.5, "restart_count": step, "estimated_completion": soon.to_string(),
             "model": format!("model \"{factor}\""),
@@ -101,7 +101,7 @@ fn page_of_agents() -> String {
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let mut head = [0; 2048];
-            // The client is gone; nobody reads the answer.
+            // The client closed the connection; the response is not read.
             if stream.read(&mut head).is_ok() {
                 let body = r#"{"agents": [{"name": "polled"}]}"#;
                 let length = body.len();
@@ -306,7 +306,7 @@ fn gone_is_gone() {
     // What it used is still part of its project's totals.
     assert_eq!(lookout.get("/api/metrics").json()["metrics"]["tokens"]["input"], 2_000);
 
-    eventually("the one that says no more is stale", || {
+    eventually("the agent without further reports is stale", || {
         let page = lookout.get("/metrics");
         page.text().contains("orchestrator_agent_up{project=\"shop\",agent_name=\"stayer\"} 0\n").then_some(())
     });

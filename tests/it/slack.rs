@@ -13,7 +13,11 @@ use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
-        trial("slack: a webhook's URL alone is enough to be told once, at once, and when it is over", &[], url_alone),
+        trial(
+            "slack: a webhook's URL alone is enough for one notification at once and one when it is resolved",
+            &[],
+            url_alone,
+        ),
         trial("slack: a passing trouble delays a message and loses or doubles none", &[], passing_troubles),
         trial(
             "slack: a receiver in trouble is reported through another, and when it is well again",
@@ -22,11 +26,11 @@ pub(crate) fn trials() -> Vec<Case> {
         ),
         trial("slack: an answer that never comes is given up and tried again", &[], a_hang_ends),
         trial("slack: a refusal for good is counted, not tried again, and shows no secret", &[], a_refusal_for_good),
-        trial("slack: a receiver that hangs delays no other", &[], a_hang_delays_nobody_else),
+        trial("slack: a receiver that hangs delays no other", &[], a_hang_delays_no_other_receiver),
         trial("slack: sixty agents that fail together are a few messages that account for all", &[], a_storm),
         trial("slack: proxies of the environment are not used", &[], no_proxy),
         trial("slack: a bot's message is edited in place and has a thread, also after a restart", &[], a_bot),
-        trial("slack: words of agents mention nobody and break no limit", &[], hostile_words),
+        trial("slack: texts of agents mention no person and exceed no limit", &[], hostile_words),
     ]
 }
 
@@ -71,11 +75,13 @@ fn trouble_elsewhere() {
     setup.write("mine.yaml", &format!("rules:\n{rules}"));
     let lookout = setup.start();
     push(&lookout, &idle("boss", 400));
-    let told = |slack: &Slack, alert: &str| slack.taken().iter().any(|seen| seen.text().contains(alert));
-    eventually("the other is told", || told(&well, "ReceiverFailing sick").then_some(()));
+    let is_notified = |slack: &Slack, alert: &str| slack.taken().iter().any(|seen| seen.text().contains(alert));
+    eventually("the other receiver is notified", || is_notified(&well, "ReceiverFailing sick").then_some(()));
     // Then it refuses for good, which is another kind of trouble.
     sick.always(Act::Answer(410, "channel_is_archived", None));
-    eventually("the other is told of that, too", || told(&well, "AlertsDeadLettered sick").then_some(()));
+    eventually("the other receiver is notified of that, too", || {
+        is_notified(&well, "AlertsDeadLettered sick").then_some(())
+    });
     sick.always(Act::Take);
     push(&lookout, &idle("clerk", 400));
     well.wait_for("both are over", |seen| {
@@ -109,7 +115,7 @@ fn url_alone() {
     assert!(!seen[2].text().contains("Open its terminal"), "nothing is to be done any more: {}", seen[2].text());
     // What is due is sent before the end, so that nothing else was due.
     assert!(lookout.sigterm().success());
-    assert_eq!(slack.seen().len(), 3, "{:?}", slack.told());
+    assert_eq!(slack.seen().len(), 3, "{:?}", slack.delivered());
 }
 
 fn a_bot() {
@@ -128,7 +134,7 @@ fn a_bot() {
     let seen = slack.wait(3);
     assert_eq!(message(&seen[1], "ts"), named("[ERROR] boss"), "the message itself is edited");
     assert_eq!(message(&seen[2], "thread_ts"), named("[ERROR] boss"), "its history is in the thread");
-    assert_eq!(seen[2].body["reply_broadcast"], json!(true), "an edit alone wakes nobody");
+    assert_eq!(seen[2].body["reply_broadcast"], json!(true), "an edit alone notifies no person");
     eventually("both deliveries are counted", || {
         (metric(&lookout, "lookout_notifications_total{receiver=\"ops\"}") == Some(2.0)).then_some(())
     });
@@ -188,7 +194,7 @@ fn passing_troubles() {
         let receiver = &lookout.get("/api/status").json()["receivers"][0];
         assert_eq!((&receiver["pending"], &receiver["last_error"]), (&json!(0), &Value::Null), "{troubles:?}");
         assert!(lookout.sigterm().success());
-        assert_eq!((slack.seen().len(), slack.told()), (troubles.len() + 1, vec!["[WARNING] a".to_owned()]));
+        assert_eq!((slack.seen().len(), slack.delivered()), (troubles.len() + 1, vec!["[WARNING] a".to_owned()]));
     }
 }
 
@@ -198,7 +204,7 @@ fn a_hang_ends() {
     let lookout = Setup::new(&format!("store: {{path: null}}\nreceivers:\n{}", receiver("ops", &slack))).start();
     push(&lookout, &idle("a", 400));
     slack.wait(2);
-    assert_eq!(slack.told(), ["[WARNING] a"]);
+    assert_eq!(slack.delivered(), ["[WARNING] a"]);
     let failed = "lookout_notifications_failed_total{receiver=\"ops\",reason=\"timeout\"}";
     assert_eq!(metric(&lookout, failed), Some(1.0));
 }
@@ -222,7 +228,7 @@ fn a_refusal_for_good() {
     assert!(log.contains("dead-lettered"), "{log}");
     assert!(lookout.sigterm().success());
     assert_eq!(gone.seen().len(), 1, "a refusal for good is not tried again");
-    assert_eq!(fine.told(), ["[WARNING] a"]);
+    assert_eq!(fine.delivered(), ["[WARNING] a"]);
     // Nor does the next start take it up again.
     let lookout = setup.start();
     let restarted = lookout.log();
@@ -237,7 +243,7 @@ fn a_refusal_for_good() {
     ] {
         assert!(!text.contains("hunter2") && !text.contains(SECRET), "{place} shows the webhook:\n{text}");
     }
-    // A webhook that nobody answers at is named by no error either.
+    // An error does not print the URL of an unreachable webhook either.
     let nowhere = "receivers: [{name: nowhere, slack: {webhook_url: 'http://127.0.0.1:1/services/hunter2'}}]\nstore: {path: null}\n";
     let lookout = Setup::new(nowhere).start();
     push(&lookout, &idle("a", 400));
@@ -253,7 +259,7 @@ pub(crate) fn output(mut command: Command) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-fn a_hang_delays_nobody_else() {
+fn a_hang_delays_no_other_receiver() {
     let (stuck, fine) = (Slack::start(), Slack::start());
     stuck.always(Act::Hang);
     let config = format!("store: {{path: null}}\nreceivers:\n{}{}", receiver("stuck", &stuck), receiver("fine", &fine));
@@ -266,8 +272,12 @@ fn a_hang_delays_nobody_else() {
     fine.wait(2);
     push(&lookout, &idle("a", 0));
     fine.wait(3);
-    assert_eq!(stuck.seen().len(), 1, "its first send had not ended when the other had told everything");
-    assert_eq!(fine.told(), ["[WARNING] a", "[ERROR] a", "[RESOLVED] a"]);
+    assert_eq!(
+        stuck.seen().len(),
+        1,
+        "its first send is still in flight after the other receiver delivered everything"
+    );
+    assert_eq!(fine.delivered(), ["[WARNING] a", "[ERROR] a", "[RESOLVED] a"]);
     let status = lookout.get("/api/status").json();
     // What is under way, and the newest word on the same alert.
     assert_eq!((&status["receivers"][0]["name"], &status["receivers"][0]["pending"]), (&json!("stuck"), &json!(2)));
@@ -320,7 +330,7 @@ fn hostile_words() {
     for seen in &seen {
         assert_eq!(seen.act, Act::Take, "{}", seen.body);
         let text = seen.text();
-        assert!(!text.contains("<!") && !text.contains("<@"), "somebody is mentioned:\n{text}");
+        assert!(!text.contains("<!") && !text.contains("<@"), "a person is mentioned:\n{text}");
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}') && !text.contains('\u{7}'), "{text:?}");
     }
     let all: String = seen.iter().map(|seen| seen.text() + "\n").collect();

@@ -17,7 +17,7 @@ pub(crate) fn trials() -> Vec<Case> {
             &[],
             one_rule,
         ),
-        trial("storms: what is left of an incident is told by name", &[], breaks_up),
+        trial("storms: the remaining alerts of an incident are listed by name", &[], breaks_up),
         trial(
             "storms: 200 alerts through a webhook of one message a second are a few, the worst first",
             &[],
@@ -37,7 +37,7 @@ fn push_all(lookout: &Lookout, from: usize, to: usize, seconds: u64) {
     }
 }
 
-fn told(seen: &[Seen]) -> Vec<String> {
+fn titles(seen: &[Seen]) -> Vec<String> {
     seen.iter().map(Seen::title).collect()
 }
 
@@ -54,7 +54,7 @@ fn one_rule() {
     let agents: Vec<Value> =
         (0..10_000).map(|n| json!({"name": format!("agent-{n:05}"), "last_activity": last_activity})).collect();
     push(&lookout, &json!({"project": "shop", "ttl": "1h", "agents": agents}));
-    assert_eq!(told(&slack.wait(1)), ["[WARNING] AgentIdle: 10000 agents"]);
+    assert_eq!(titles(&slack.wait(1)), ["[WARNING] AgentIdle: 10000 agents"]);
     assert!(slack.seen()[0].text().contains("10000 of 10000 agents break the rule now"), "{:?}", slack.seen());
     push_all(&lookout, 0, 2_500, 0);
     push_all(&lookout, 2_500, 3_000, 0);
@@ -74,7 +74,7 @@ fn one_rule() {
         })
         .sum();
     assert_eq!(recovered, 3_000);
-    assert!(over.len() <= 2, "{:?}", told(&over));
+    assert!(over.len() <= 2, "{:?}", titles(&over));
     let last = over.last().expect("a message");
     assert!(last.text().contains("7000 of 10000 agents still break the rule"), "{}", last.text());
 }
@@ -90,7 +90,7 @@ fn breaks_up() {
     let lookout = setup.start();
     push_all(&lookout, 0, 40, 0);
     push_all(&lookout, 0, 20, 400);
-    slack.wait_for("the incident", |seen| told(seen).contains(&"[WARNING] AgentIdle: 20 agents".to_owned()));
+    slack.wait_for("the incident", |seen| titles(seen).contains(&"[WARNING] AgentIdle: 20 agents".to_owned()));
     push_all(&lookout, 0, 17, 0);
     slack.wait_for("those that are left", |seen| {
         let text: String = seen.iter().map(|one| one.text() + "\n").collect();
@@ -106,17 +106,17 @@ fn a_slow_webhook() {
     for first in (0..200).step_by(20) {
         push_all(&lookout, first, first + 20, 400);
     }
-    // The worst comes last, and is told first.
+    // The most severe alert comes last, and is notified first.
     push(&lookout, &json!({"project": "lab", "agents": [{"name": "boss", "running": false}]}));
     let names: BTreeSet<String> = (0..200).map(|n| format!("agent-{n:05}")).collect();
     let seen = slack.wait_for("everyone", |seen| {
-        let told: BTreeSet<String> =
+        let notified: BTreeSet<String> =
             taken(seen).flat_map(Seen::alerts).filter_map(|it| Some(it.split_once("] ")?.1.to_owned())).collect();
-        names.is_subset(&told) && told.contains("boss")
+        names.is_subset(&notified) && notified.contains("boss")
     });
     let taken: Vec<&Seen> = taken(&seen).collect();
     assert!(taken.len() <= 5, "{} messages", taken.len());
-    let boss = taken.iter().position(|seen| seen.text().contains("[ERROR] boss")).expect("it was told");
+    let boss = taken.iter().position(|seen| seen.text().contains("[ERROR] boss")).expect("it was notified");
     assert!(taken[boss].text().find("[ERROR] boss") < taken[boss].text().find("[WARNING]"), "{}", taken[boss].text());
     assert_eq!(boss, 0, "what is worst is in the first message");
 }

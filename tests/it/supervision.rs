@@ -42,7 +42,7 @@ fn a_signal_during_the_start() {
     child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("it reads");
     let mut lines = BufReader::new(child.stderr.take().expect("its log")).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("listening")), "it starts");
-    // The reload that was asked for finds a pipe that cannot be read again, and says so.
+    // The reload that was asked for finds a pipe that cannot be read again, and logs that.
     assert!(lines.any(|line| line.contains("configuration reload failed")));
     signal("TERM");
     assert!(child.wait().expect("its end").success());

@@ -112,7 +112,7 @@ fn files_open_with_docs_and_stay_short() {
             wrong.push(format!("{}: has {} lines, more than {LONGEST}", path.display(), text.lines().count()));
         }
         if path.file_name().is_some_and(|name| name == "mod.rs") {
-            wrong.push(format!("{}: `foo.rs` stands beside `foo/` here", path.display()));
+            wrong.push(format!("{}: the style of the project is `foo.rs` next to `foo/`", path.display()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

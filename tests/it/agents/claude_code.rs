@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Home, Shown, Sidecar, fails};
 use crate::counterparts::{Need, run};
-use crate::doubles::model::{Model, Mood, Usage};
+use crate::doubles::model::{Model, ModelBehavior, Usage};
 use crate::{Case, trial};
 
 const NEEDS: &[Need] = &[Need::ClaudeCode, Need::Promtool];
@@ -25,7 +25,7 @@ pub(super) fn trials() -> Vec<Case> {
 fn is_counted(protocol: &str) {
     let mut sidecar = Sidecar::start("");
     let first = Usage { input: 1_874, output: 57, cache_read: 20_480, cache_creation: 312, reasoning: 0 };
-    let model = Model::using(Mood::Speaks, first);
+    let model = Model::using(ModelBehavior::Answers, first);
     let home = Home::new();
     let printed = sidecar.printed("claude-code").replace("http/protobuf", protocol);
     let printed = match protocol {
@@ -45,20 +45,20 @@ fn is_counted(protocol: &str) {
         result["total_cost_usd"].as_f64().filter(|cost| *cost > 0.0).expect("a cost")
     };
     let mut expected = Shown { cost: cost(), requests: 1, ..Shown::default() };
-    expected.tokens = model.handed().sum();
+    expected.tokens = model.totals().sum();
     assert_eq!(expected.tokens, first);
     sidecar.shows("the first run", &expected);
 
     sidecar.crash();
     sidecar.shows("as before the crash", &expected);
-    model.refuse(429, 1);
+    model.fail_next(429, 1);
     expected.cost += cost();
     // Each attempt is a request.
-    expected = Shown { tokens: model.handed().sum(), requests: 3, errors: 1, retries: 1, ..expected };
-    assert_eq!((model.handed().answers, model.handed().refusals), (2, 1));
+    expected = Shown { tokens: model.totals().sum(), requests: 3, errors: 1, retries: 1, ..expected };
+    assert_eq!((model.totals().answers, model.totals().errors), (2, 1));
     sidecar.shows("the second run", &expected);
 
-    model.turn(Mood::Refuses(500));
+    model.set(ModelBehavior::Fails(500));
     fails(claude().env("CLAUDE_CODE_MAX_RETRIES", "0"));
     expected = Shown { requests: 4, errors: 2, ..expected };
     sidecar.shows("the run that failed", &expected);

@@ -2,7 +2,7 @@
 
 use super::{Home, Shown, Sidecar, fails};
 use crate::counterparts::{Need, run};
-use crate::doubles::model::{Model, Mood, Usage};
+use crate::doubles::model::{Model, ModelBehavior, Usage};
 use crate::{Case, trial};
 
 const NEEDS: &[Need] = &[Need::Codex, Need::Promtool];
@@ -19,7 +19,7 @@ pub(super) fn trials() -> Vec<Case> {
 fn is_counted(protocol: &str) {
     let mut sidecar = Sidecar::start("otlp: {prices: {'gpt-5*': {input: 1.25, output: 10, cache_read: 0.125}}}\n");
     let first = Usage { input: 1_134, output: 48, cache_read: 4_096, cache_creation: 0, reasoning: 16 };
-    let model = Model::using(Mood::Speaks, first);
+    let model = Model::using(ModelBehavior::Answers, first);
     let home = Home::new();
     let printed = sidecar.printed("codex");
     let (_, settings) = printed.split_once("config.toml:\n").expect("settings");
@@ -47,24 +47,24 @@ fn is_counted(protocol: &str) {
         millionths / 1e6
     };
     let shown = |requests: u64, errors: u64, rate_limit_hits: u64| {
-        let tokens = model.handed().sum();
+        let tokens = model.totals().sum();
         Shown { tokens, cost: cost(tokens), requests, errors, rate_limit_hits, retries: 0 }
     };
     run(&mut codex());
-    assert_eq!(model.handed().sum(), first);
+    assert_eq!(model.totals().sum(), first);
     sidecar.shows("the first run", &shown(1, 0, 0));
 
     sidecar.crash();
     sidecar.shows("as before the crash", &shown(1, 0, 0));
-    model.refuse(429, 1);
+    model.fail_next(429, 1);
     run(&mut codex());
-    assert_eq!((model.handed().answers, model.handed().refusals), (2, 1));
+    assert_eq!((model.totals().answers, model.totals().errors), (2, 1));
     // It reopens the stream, which it does not report as another attempt.
     sidecar.shows("the second run", &shown(3, 1, 1));
 
-    model.turn(Mood::Refuses(401));
+    model.set(ModelBehavior::Fails(401));
     fails(&mut codex());
-    let failed = model.handed().refusals - 1;
+    let failed = model.totals().errors - 1;
     sidecar.shows("the run that failed", &shown(3 + failed, 1 + failed, 1));
     sidecar.is_well();
 }

@@ -2,7 +2,7 @@
 
 use super::{Home, Shown, Sidecar, fails};
 use crate::counterparts::{Need, run};
-use crate::doubles::model::{Model, Mood, Usage};
+use crate::doubles::model::{Model, ModelBehavior, Usage};
 use crate::{Case, trial};
 
 const NEEDS: &[Need] = &[Need::GeminiCli, Need::Promtool];
@@ -19,7 +19,7 @@ pub(super) fn trials() -> Vec<Case> {
 fn is_counted(protocol: &str) {
     let mut sidecar = Sidecar::start("otlp: {prices: {'gemini-*': {input: 2, output: 12, cache_read: 0.2}}}\n");
     let first = Usage { input: 2_120, output: 42, cache_read: 4_000, cache_creation: 0, reasoning: 18 };
-    let model = Model::using(Mood::Speaks, first);
+    let model = Model::using(ModelBehavior::Answers, first);
     let home = Home::new();
     let settings = r#"{"security": {"auth": {"selectedType": "gemini-api-key"}},
         "privacy": {"usageStatisticsEnabled": false}, "general": {"enableAutoUpdate": false}}"#;
@@ -46,23 +46,23 @@ fn is_counted(protocol: &str) {
         millionths / 1e6
     };
     let shown = |errors: u64, rate_limit_hits: u64| {
-        let handed = model.handed();
-        let tokens = handed.sum();
-        Shown { tokens, cost: cost(tokens), requests: handed.answers + errors, errors, rate_limit_hits, retries: 0 }
+        let totals = model.totals();
+        let tokens = totals.sum();
+        Shown { tokens, cost: cost(tokens), requests: totals.answers + errors, errors, rate_limit_hits, retries: 0 }
     };
     run(&mut gemini());
-    assert_eq!((model.handed().answers, model.handed().tokens.len()), (2, 2));
+    assert_eq!((model.totals().answers, model.totals().tokens.len()), (2, 2));
     sidecar.shows("the first run", &shown(0, 0));
 
     sidecar.crash();
     sidecar.shows("as before the crash", &shown(0, 0));
-    model.refuse(429, 1);
+    model.fail_next(429, 1);
     run(&mut gemini());
-    assert_eq!((model.handed().answers, model.handed().refusals), (4, 1));
+    assert_eq!((model.totals().answers, model.totals().errors), (4, 1));
     sidecar.shows("the second run", &shown(1, 1));
 
-    model.turn(Mood::Refuses(401));
+    model.set(ModelBehavior::Fails(401));
     fails(&mut gemini());
-    sidecar.shows("the run that failed", &shown(model.handed().refusals, 1));
+    sidecar.shows("the run that failed", &shown(model.totals().errors, 1));
     sidecar.is_well();
 }

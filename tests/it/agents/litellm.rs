@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{AGENT, Home, PROJECT, Shown, Sidecar, free};
 use crate::counterparts::{Need, python};
-use crate::doubles::model::{Model, Mood, Usage};
+use crate::doubles::model::{Model, ModelBehavior, Usage};
 use crate::http;
 use crate::program::within;
 use crate::{Case, trial};
@@ -87,7 +87,7 @@ impl Drop for Proxy {
 
 /// The expected usage after so many requests, errors, 429s and retries.
 fn shown(model: &Model, [requests, errors, rate_limit_hits, retries]: [u64; 4]) -> Shown {
-    let tokens = model.handed().sum();
+    let tokens = model.totals().sum();
     let millionths =
         tokens.input as f64 + (tokens.output + tokens.reasoning) as f64 * 10.0 + tokens.cache_read as f64 / 10.0;
     Shown { tokens, cost: millionths / 1e6, requests, errors, rate_limit_hits, retries }
@@ -96,7 +96,7 @@ fn shown(model: &Model, [requests, errors, rate_limit_hits, retries]: [u64; 4]) 
 fn both_ways() {
     let mut spans_and_callback = Sidecar::start("");
     let mut callback = Sidecar::start("");
-    let model = Model::using(Mood::Speaks, FIRST);
+    let model = Model::using(ModelBehavior::Answers, FIRST);
     let home = Home::new();
     let printed = spans_and_callback.printed("litellm");
     let settings_of = |printed: &str| {
@@ -114,27 +114,27 @@ fn both_ways() {
         other.shows(&format!("callback: {what}"), &shown(&model, counts));
     };
     assert_eq!(proxy.call(&json!({})), 200);
-    assert_eq!(model.handed().sum(), FIRST);
+    assert_eq!(model.totals().sum(), FIRST);
     both_show("the first call", &spans_and_callback, &callback, [1, 0, 0, 0]);
 
     spans_and_callback.crash();
     callback.crash();
-    model.refuse(429, 1);
+    model.fail_next(429, 1);
     assert_eq!(proxy.call(&json!({})), 200);
-    assert_eq!((model.handed().answers, model.handed().refusals), (2, 1));
-    both_show("a refusal and an answer", &spans_and_callback, &callback, [3, 1, 1, 1]);
+    assert_eq!((model.totals().answers, model.totals().errors), (2, 1));
+    both_show("an error and an answer", &spans_and_callback, &callback, [3, 1, 1, 1]);
 
     assert_eq!(proxy.call(&json!({"stream": true, "stream_options": {"include_usage": true}})), 200);
     both_show("a stream", &spans_and_callback, &callback, [4, 1, 1, 1]);
 
-    model.turn(Mood::Refuses(500));
+    model.set(ModelBehavior::Fails(500));
     assert_eq!(proxy.call(&json!({})), 500);
-    assert_eq!(model.handed().refusals, 4, "it is tried three times");
+    assert_eq!(model.totals().errors, 4, "it is tried three times");
     // It reports that once.
     both_show("a failure for good", &spans_and_callback, &callback, [5, 2, 1, 1]);
     spans_and_callback.is_well();
-    let said = callback.doctor();
-    assert!(said.contains("callback") && said.contains("only the callback arrives"), "{said}");
+    let output = callback.doctor();
+    assert!(output.contains("callback") && output.contains("only the callback arrives"), "{output}");
 }
 
 fn newer_spans() {
@@ -146,7 +146,7 @@ fn newer_spans() {
     };
     let rule = format!("otlp: {{agents: [{{match: {{service.name: litellm}}, agent: {AGENT}, project: {PROJECT}}}]}}");
     let mut sidecar = Sidecar::start(&rule);
-    let model = Model::using(Mood::Speaks, FIRST);
+    let model = Model::using(ModelBehavior::Answers, FIRST);
     let home = Home::new();
     let endpoint = format!("http://{}", sidecar.grpc);
     let environment = [
@@ -159,11 +159,11 @@ fn newer_spans() {
     sidecar.shows("the first call", &newer(&model, [1, 0, 0, 0]));
 
     sidecar.crash();
-    model.refuse(429, 1);
+    model.fail_next(429, 1);
     assert_eq!(proxy.call(&json!({})), 200);
-    sidecar.shows("a refusal and an answer", &newer(&model, [3, 1, 1, 0]));
+    sidecar.shows("an error and an answer", &newer(&model, [3, 1, 1, 0]));
 
-    model.turn(Mood::Refuses(500));
+    model.set(ModelBehavior::Fails(500));
     assert_eq!(proxy.call(&json!({})), 500);
     sidecar.shows("a failure for good", &newer(&model, [4, 2, 1, 0]));
     sidecar.is_well();

@@ -209,7 +209,7 @@ fn both_say_the_same() {
                     || expression.contains(&format!(">= {number}\n"))
             }
         };
-        assert!(shown, "{name} {severity}: {threshold} is not what {expression} says");
+        assert!(shown, "{name} {severity}: {threshold} is not the threshold of {expression}");
     }
     assert!(ours.keys().eq(theirs.iter()), "ours {:?}\ntheirs {theirs:?}", ours.keys());
 }

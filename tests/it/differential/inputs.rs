@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::transcript::Transcript;
 use crate::doubles::sink::Sink;
 use crate::http;
-use crate::polling::{Mood, Upstream};
+use crate::polling::{Upstream, UpstreamBehavior};
 use crate::program::{Lookout, Setup, eventually};
 use crate::tidy;
 
@@ -356,26 +356,33 @@ pub(super) fn polls(program: &Path, transcript: &mut Transcript) {
     let older = |running: bool| json!({"agents": [{"name": "boss", "running": running, "restart_count": 2, "last_activity": 0.0}, {"name": "clerk", "running": true, "restart_count": 0, "last_activity": 0.0}]});
     let newer = json!({"shop": {"a": {"isHealthy": true, "lastActivity": "2026-01-01T00:00:00", "timeoutThreshold": 300, "elapsed": 1.0}, "b": {"isHealthy": false, "lastActivity": "2026-01-01T00:00:00", "timeoutThreshold": 300, "elapsed": 400.0}}});
     let page = |state: &str| json!({"workers": [{"id": "w1", "state": state, "in": 7, "task": "t"}, {"id": "w2", "state": "busy"}, {"state": "busy"}]});
-    upstream.says("/older/api/agents", &older(true));
-    upstream.says("/newer/api/health", &newer);
-    upstream.says("/newer/api/teams", &json!({"teams": []}));
-    upstream.says("/page", &page("busy"));
+    upstream.respond_with("/older/api/agents", &older(true));
+    upstream.respond_with("/newer/api/health", &newer);
+    upstream.respond_with("/newer/api/teams", &json!({"teams": []}));
+    upstream.respond_with("/page", &page("busy"));
     let lookout = setup(program, &config).start();
     // One page at a time, so that what is sent together does not depend on which is polled first.
     let routes = ["/older/api/agents", "/newer/api/health", "/page"];
-    let mut turn = |name: &str, moods: [Mood; 3]| {
-        for (route, mood) in routes.into_iter().zip(moods) {
-            upstream.set(route, mood);
+    let mut turn = |name: &str, behaviors: [UpstreamBehavior; 3]| {
+        for (route, behavior) in routes.into_iter().zip(behaviors) {
+            upstream.set(route, behavior);
             transcript.unordered(format!("{name}: messages after {route}"), messages(&sink));
         }
         pages(transcript, &lookout, name);
     };
-    let says = |body: Value| Mood::Says(200, body.to_string());
-    turn("1 all answer", [says(older(true)), says(newer.clone()), says(page("busy"))]);
-    turn("2 agents fail", [says(older(false)), says(newer.clone()), says(page("dead"))]);
-    turn("3 errors", [Mood::Says(500, "no".to_owned()), Mood::Closes, Mood::Says(200, "<html>".to_owned())]);
-    let odd = says(json!({"workers": [{"id": "w2", "state": "pondering", "in": -1}]}));
-    turn("4 recovered", [says(older(true)), says(newer.clone()), odd]);
+    let responds = |body: Value| UpstreamBehavior::Responds(200, body.to_string());
+    turn("1 all answer", [responds(older(true)), responds(newer.clone()), responds(page("busy"))]);
+    turn("2 agents fail", [responds(older(false)), responds(newer.clone()), responds(page("dead"))]);
+    turn(
+        "3 errors",
+        [
+            UpstreamBehavior::Responds(500, "no".to_owned()),
+            UpstreamBehavior::Closes,
+            UpstreamBehavior::Responds(200, "<html>".to_owned()),
+        ],
+    );
+    let odd = responds(json!({"workers": [{"id": "w2", "state": "pondering", "in": -1}]}));
+    turn("4 recovered", [responds(older(true)), responds(newer.clone()), odd]);
 }
 
 /// Inputs of the fuzzing corpus, and damaged ones: the answers to each, and the pages afterwards.

@@ -1,12 +1,12 @@
 //! Every snippet of the documentation, run: configurations through `lookout check`, tests of rules through
 //! `lookout test rules`, bodies through the API, and shell commands against a real sidecar.
 //!
-//! A block of code says by its info string what it is:
+//! The info string of a code block defines what is tested:
 //!
 //! | info string | what is done |
 //! |---|---|
 //! | `sh` | it is run in a folder of its own, with a sidecar at the usual address |
-//! | `sh,no-run` | its `lookout` arguments must be ones; the line before it says why it is not run: `<!-- no-run: … -->` |
+//! | `sh,no-run` | its `lookout` arguments must be ones; the line before it gives the reason: `<!-- no-run: … -->` |
 //! | `yaml`, `toml` | a configuration: `lookout check` accepts it |
 //! | `yaml,rules`, `yaml,rule-tests` | a rule file that `check` accepts, tests of rules that pass |
 //! | `yaml,other`, `yaml,prometheus`, `toml,other` | a file of another program: it can be parsed |
@@ -31,7 +31,7 @@ use crate::doubles::sink::Sink;
 use crate::program::{Lookout, Setup, eventually};
 use crate::{Case, tidy, trial};
 
-/// What the commands of the documentation need beside a shell.
+/// The programs that commands of the documentation need in addition to a shell.
 const NEEDS: &[Need] = &[Need::Curl, Need::Openssl, Need::Sqlite];
 
 /// The address that the documentation names.
@@ -42,7 +42,7 @@ const SECRETS: &str = "/run/secrets/";
 
 pub(super) fn trials() -> Vec<Case> {
     let mut trials = vec![
-        trial("docs: blocks of code say what they are", &[], blocks_say_what_they_are),
+        trial("docs: code blocks have an info string", &[], code_blocks_have_an_info_string),
         trial("docs: arguments of lookout are ones", &[], arguments_are_known),
     ];
     for page in pages() {
@@ -54,7 +54,7 @@ pub(super) fn trials() -> Vec<Case> {
     trials
 }
 
-fn blocks_say_what_they_are() {
+fn code_blocks_have_an_info_string() {
     let mut wrong = Vec::new();
     for page in pages() {
         for block in blocks(&text(&page)) {

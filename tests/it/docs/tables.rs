@@ -108,7 +108,7 @@ impl Program {
         }
     }
 
-    /// What `lookout check` would say of a configuration.
+    /// The output of `lookout check` for a configuration.
     fn check(&self, config: &str) -> String {
         let file = self.setup.write("probe.yaml", config);
         // Within this process, since there are hundreds of questions.

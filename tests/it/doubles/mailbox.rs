@@ -1,6 +1,6 @@
-//! A mail server in the clear that keeps what it takes, and answers late, not at all or with a refusal on command.
+//! A mail server without TLS that keeps accepted mails, and on command answers late, not at all or with an error.
 //!
-//! Refuses to be a whole mail server: who needs TLS, logins and several recipients has the real one.
+//! Tests of TLS, logins and several recipients use a real mail server.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
@@ -14,23 +14,23 @@ use lookout::clock::Stopwatch;
 use super::slack::{Line, listed, titled};
 use crate::program::PATIENCE;
 
-/// How often a server that answers late looks whether anybody still waits.
+/// How often a late answer checks whether the client is still connected.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What is answered to a mail once it has come in whole.
+/// The answer to a mail that was received whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It is taken.
+    /// Accepted.
     Take,
-    /// It is taken, and the answer comes so much later, as from a server that scans it first.
+    /// Accepted, with the answer delayed by this much, as by a server that scans mails first.
     Late(Duration),
-    /// This code, and the mail is not taken.
+    /// Rejected with this code.
     Refuse(u16),
-    /// The connection is cut, and the mail is not taken.
+    /// The connection is closed, and the mail is not accepted.
     Cut,
 }
 
-/// A mail that came in whole.
+/// A mail that was received whole.
 #[derive(Clone, Debug)]
 pub(crate) struct Letter {
     pub(crate) verdict: Verdict,
@@ -46,7 +46,7 @@ impl Letter {
         matches!(self.verdict, Verdict::Take | Verdict::Late(_))
     }
 
-    /// Every alert that it tells.
+    /// Every alert in it.
     pub(crate) fn lines(&self) -> Vec<Line> {
         let title = self.text.lines().next().unwrap_or_default();
         if title.contains(" alert") {
@@ -73,7 +73,7 @@ struct Shared {
 struct State {
     letters: Vec<Letter>,
     script: VecDeque<Verdict>,
-    /// Who answers late answers at once.
+    /// Late answers are sent at once.
     hurries: bool,
     /// Connections that are being served.
     open: usize,
@@ -87,7 +87,7 @@ impl Shared {
 }
 
 impl Mailbox {
-    /// One that takes everything.
+    /// A mail server that accepts everything.
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("its address");
@@ -103,7 +103,7 @@ impl Mailbox {
                 state.open += 1;
                 drop(state);
                 thread::spawn(move || {
-                    // Who breaks off is not served to the end, and that is what some tests are about.
+                    // Some tests close the connection midway.
                     drop(serve(&server, &stream));
                     server.state().open -= 1;
                     server.changed.notify_all();
@@ -122,30 +122,30 @@ impl Mailbox {
         self.shared.state().script.extend(verdicts);
     }
 
-    /// Forgets what it was told to do with mails to come. Who answers late still does.
+    /// Clears what [`Self::next`] set for further mails. A late answer stays late.
     pub(crate) fn behave(&self) {
         self.shared.state().script.clear();
     }
 
-    /// From now on nobody waits for a late answer, or again as before.
+    /// Whether late answers are sent at once from now on.
     pub(crate) fn hurry(&self, hurries: bool) {
         self.shared.state().hurries = hurries;
         self.shared.changed.notify_all();
     }
 
-    /// How long it has been there.
+    /// The time since its start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.shared.started.elapsed()
     }
 
-    /// Waits until nobody is served: everything of a sender that is gone is dealt with then.
+    /// Waits until no connection is open: everything sent before is processed then.
     pub(crate) fn fence(&self) {
         let state = self.shared.state();
         let wait = self.shared.changed.wait_timeout_while(state, PATIENCE, |state| state.open > 0);
         assert!(!wait.expect("no panic while it is held").1.timed_out(), "the mail server is still busy");
     }
 
-    /// Every mail that came in so far.
+    /// Every mail received so far.
     pub(crate) fn letters(&self) -> Vec<Letter> {
         self.shared.state().letters.clone()
     }
@@ -154,7 +154,7 @@ impl Mailbox {
 impl Drop for Mailbox {
     fn drop(&mut self) {
         self.shared.state().has_ended = true;
-        // It looks when the next one comes.
+        // Wakes the listener.
         drop(TcpStream::connect(self.address));
     }
 }
@@ -204,7 +204,7 @@ fn answer(shared: &Shared, mut stream: &TcpStream, letter: &str) -> io::Result<(
     drop(state);
     if let Verdict::Late(late) = verdict {
         let waits = wait(shared, stream, late);
-        // Taken is what came in whole, whoever has gone meanwhile.
+        // A mail that was received whole is accepted, even if its sender closed the connection.
         shared.state().letters[place].at = shared.started.elapsed();
         waits?;
     }
@@ -216,14 +216,14 @@ fn answer(shared: &Shared, mut stream: &TcpStream, letter: &str) -> io::Result<(
     }
 }
 
-/// Lets so much time pass; an error when the sender is gone before.
+/// Waits for `late`; an error if the client closes the connection before.
 fn wait(shared: &Shared, mut stream: &TcpStream, late: Duration) -> io::Result<()> {
     let watch = Stopwatch::start();
     stream.set_read_timeout(Some(LOOK))?;
     while watch.elapsed() < late && !shared.state().hurries {
         match stream.read(&mut [0]) {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-            // Nobody says anything before the answer.
+            // A client sends nothing before the response: it closed the connection.
             Ok(_) => return Err(ErrorKind::UnexpectedEof.into()),
             Err(error) => return Err(error),
         }

@@ -1,7 +1,7 @@
-//! A model's provider as agents talk to it: Anthropic's Messages, OpenAI's Responses and chats, Gemini's contents. It
-//! answers, asks for a tool or refuses on command, and sums up the tokens that it hands out.
+//! A provider of models as agents call it: Anthropic's Messages, OpenAI's Responses and chats, Gemini's contents. It
+//! answers, asks for a tool or fails on command, and sums up the tokens of its answers.
 //!
-//! Refuses to be a model: it says one sentence, whatever it is asked.
+//! Every answer is the same sentence.
 
 mod anthropic;
 mod chat;
@@ -18,19 +18,19 @@ use serde_json::Value;
 
 use crate::program::PATIENCE;
 
-/// What is answered to the calls by which an agent works; those that it makes beside them are answered at once.
+/// What is answered to the calls by which an agent works; other calls are answered at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mood {
+pub(crate) enum ModelBehavior {
     /// A sentence.
-    Speaks,
+    Answers,
     /// The shell is to be used, and then a sentence. Claude Code's alone.
     UsesShell,
     /// The shell is to be used, again and again. Claude Code's alone.
     NeverEnds,
     /// This status, again and again.
-    Refuses(u16),
-    /// Nothing, until the mood is another one.
-    Thinks,
+    Fails(u16),
+    /// No answer until the behavior changes.
+    Waits,
 }
 
 /// Tokens, each counted in one field only.
@@ -46,7 +46,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// What one answer uses when nobody says.
+    /// What one answer uses unless the test sets it.
     const USUAL: Self = Self { input: 7, output: 3, cache_read: 0, cache_creation: 0, reasoning: 0 };
 
     /// Applies `with` to each kind of two.
@@ -63,16 +63,16 @@ impl Usage {
 
 /// What was answered so far.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Handed {
+pub(crate) struct ModelTotals {
     /// The tokens of answers, by model.
     pub(crate) tokens: BTreeMap<String, Usage>,
     /// The answers.
     pub(crate) answers: u64,
-    /// The refusals.
-    pub(crate) refusals: u64,
+    /// The errors.
+    pub(crate) errors: u64,
 }
 
-impl Handed {
+impl ModelTotals {
     /// The tokens of all models.
     pub(crate) fn sum(&self) -> Usage {
         self.tokens.values().fold(Usage::default(), |sum, usage| sum.each(*usage, |a, b| a + b))
@@ -82,48 +82,49 @@ impl Handed {
 /// A provider on a free port of this machine.
 pub(crate) struct Model {
     address: SocketAddr,
-    desk: Arc<(Mutex<Desk>, Condvar)>,
+    state: Arc<(Mutex<ProviderState>, Condvar)>,
 }
 
-/// What it goes by, and what it has done.
-struct Desk {
-    mood: Mood,
-    /// The status of so many calls to come, whatever the mood.
-    passing: (u16, u32),
+/// Its behavior, and what it answered so far.
+struct ProviderState {
+    behavior: ModelBehavior,
+    /// The status of this many further calls, whatever the behavior.
+    transient: (u16, u32),
     /// What the first answer uses, and by how much more each one after it.
     first: Usage,
     more: Usage,
-    handed: Handed,
+    totals: ModelTotals,
     /// How many calls by which an agent works have come.
     calls: usize,
 }
 
 impl Model {
     /// Starts one; its threads end with the test's process.
-    pub(crate) fn start(mood: Mood) -> Self {
-        Self::handing_out(mood, Usage::USUAL, Usage::default())
+    pub(crate) fn start(behavior: ModelBehavior) -> Self {
+        Self::with_usage(behavior, Usage::USUAL, Usage::default())
     }
 
     /// Starts one whose first answer uses `first`, the second twice as much, and so on: no two can be taken for one
     /// another.
-    pub(crate) fn using(mood: Mood, first: Usage) -> Self {
-        Self::handing_out(mood, first, first)
+    pub(crate) fn using(behavior: ModelBehavior, first: Usage) -> Self {
+        Self::with_usage(behavior, first, first)
     }
 
-    fn handing_out(mood: Mood, first: Usage, more: Usage) -> Self {
+    fn with_usage(behavior: ModelBehavior, first: Usage, more: Usage) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
-        let desk = Desk { mood, passing: (0, 0), first, more, handed: Handed::default(), calls: 0 };
-        let desk = Arc::new((Mutex::new(desk), Condvar::new()));
-        let shared = Arc::clone(&desk);
+        let state =
+            ProviderState { behavior, transient: (0, 0), first, more, totals: ModelTotals::default(), calls: 0 };
+        let state = Arc::new((Mutex::new(state), Condvar::new()));
+        let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let desk = Arc::clone(&shared);
-                // A client that goes away has its reasons.
-                thread::spawn(move || drop(serve(stream, &desk)));
+                let state = Arc::clone(&shared);
+                // A client may close its connection.
+                thread::spawn(move || drop(serve(stream, &state)));
             }
         });
-        Self { address, desk }
+        Self { address, state }
     }
 
     /// Its root.
@@ -131,44 +132,44 @@ impl Model {
         format!("http://{}", self.address)
     }
 
-    /// Answers otherwise from now on.
-    pub(crate) fn turn(&self, mood: Mood) {
-        self.desk.0.lock().unwrap().mood = mood;
-        self.desk.1.notify_all();
+    /// Sets the behavior from now on.
+    pub(crate) fn set(&self, behavior: ModelBehavior) {
+        self.state.0.lock().unwrap().behavior = behavior;
+        self.state.1.notify_all();
     }
 
-    /// Refuses the next `times` calls by which an agent works, to be tried again after a second.
-    pub(crate) fn refuse(&self, status: u16, times: u32) {
-        self.desk.0.lock().unwrap().passing = (status, times);
+    /// Fails the next `times` calls by which an agent works, to be tried again after a second.
+    pub(crate) fn fail_next(&self, status: u16, times: u32) {
+        self.state.0.lock().unwrap().transient = (status, times);
     }
 
     /// How often it was called by which an agent works.
     pub(crate) fn calls(&self) -> usize {
-        self.desk.0.lock().unwrap().calls
+        self.state.0.lock().unwrap().calls
     }
 
     /// What it has answered so far.
-    pub(crate) fn handed(&self) -> Handed {
-        self.desk.0.lock().unwrap().handed.clone()
+    pub(crate) fn totals(&self) -> ModelTotals {
+        self.state.0.lock().unwrap().totals.clone()
     }
 }
 
-/// A call, as its path and body say.
+/// A call: its path and body.
 struct Call {
     path: String,
     body: Value,
 }
 
-/// What a provider has to say, in its own words.
+/// The format of one provider.
 struct Provider {
     /// The model that is called.
     model: fn(&Call) -> String,
     /// Whether it is a call by which an agent works.
     is_work: fn(&Call) -> bool,
-    /// An answer's content type and body, in this mood.
-    answer: fn(&Call, Usage, Mood) -> (&'static str, String),
-    /// A refusal's body, with the seconds to wait.
-    refusal: fn(u16, u32) -> Value,
+    /// An answer's content type and body, in this behavior.
+    answer: fn(&Call, Usage, ModelBehavior) -> (&'static str, String),
+    /// An error's body, with the seconds to wait.
+    error: fn(u16, u32) -> Value,
 }
 
 fn provider(path: &str) -> Option<&'static Provider> {
@@ -182,7 +183,7 @@ fn provider(path: &str) -> Option<&'static Provider> {
     }
 }
 
-fn serve(stream: TcpStream, desk: &(Mutex<Desk>, Condvar)) -> std::io::Result<()> {
+fn serve(stream: TcpStream, state: &(Mutex<ProviderState>, Condvar)) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let (mut path, mut length) = (String::new(), 0);
@@ -206,54 +207,52 @@ fn serve(stream: TcpStream, desk: &(Mutex<Desk>, Condvar)) -> std::io::Result<()
         return (&stream).write_all(response(404, "application/json", "{}", 0).as_bytes());
     };
     let call = Call { path, body: serde_json::from_slice(&body).unwrap_or_default() };
-    let answer = match decide(provider, &call, desk) {
-        Ok((usage, mood)) => {
-            let (kind, body) = (provider.answer)(&call, usage, mood);
+    let answer = match decide(provider, &call, state) {
+        Ok((usage, behavior)) => {
+            let (kind, body) = (provider.answer)(&call, usage, behavior);
             response(200, kind, &body, 0)
         }
-        Err((status, wait)) => {
-            response(status, "application/json", &(provider.refusal)(status, wait).to_string(), wait)
-        }
+        Err((status, wait)) => response(status, "application/json", &(provider.error)(status, wait).to_string(), wait),
     };
     (&stream).write_all(answer.as_bytes())
 }
 
-/// The tokens of an answer and its mood, or a refusal's status and the seconds to wait.
+/// The tokens of an answer and its behavior, or an error's status and the seconds to wait.
 fn decide(
     provider: &Provider,
     call: &Call,
-    (desk, turned): &(Mutex<Desk>, Condvar),
-) -> Result<(Usage, Mood), (u16, u32)> {
+    (state, turned): &(Mutex<ProviderState>, Condvar),
+) -> Result<(Usage, ModelBehavior), (u16, u32)> {
     let is_work = (provider.is_work)(call);
-    let thinks = |desk: &mut Desk| is_work && desk.mood == Mood::Thinks;
-    let mut desk = desk.lock().unwrap();
-    desk.calls += usize::from(is_work);
-    let mut desk = turned.wait_timeout_while(desk, PATIENCE, thinks).unwrap().0;
-    let refusal = match (desk.mood, desk.passing) {
+    let waits = |state: &mut ProviderState| is_work && state.behavior == ModelBehavior::Waits;
+    let mut state = state.lock().unwrap();
+    state.calls += usize::from(is_work);
+    let mut state = turned.wait_timeout_while(state, PATIENCE, waits).unwrap().0;
+    let error = match (state.behavior, state.transient) {
         _ if !is_work => None,
         (_, (status, left @ 1..)) => {
-            desk.passing.1 = left - 1;
+            state.transient.1 = left - 1;
             Some((status, 1))
         }
-        (Mood::Refuses(status), _) => Some((status, 0)),
+        (ModelBehavior::Fails(status), _) => Some((status, 0)),
         _ => None,
     };
-    if let Some(refusal) = refusal {
-        desk.handed.refusals += 1;
-        return Err(refusal);
+    if let Some(error) = error {
+        state.totals.errors += 1;
+        return Err(error);
     }
-    desk.handed.answers += 1;
-    let times = desk.handed.answers - 1;
-    let usage = desk.first.each(desk.more, |first, more| first + more * times);
-    let sum = desk.handed.tokens.entry((provider.model)(call)).or_default();
+    state.totals.answers += 1;
+    let times = state.totals.answers - 1;
+    let usage = state.first.each(state.more, |first, more| first + more * times);
+    let sum = state.totals.tokens.entry((provider.model)(call)).or_default();
     *sum = sum.each(usage, |a, b| a + b);
-    Ok((usage, if is_work { desk.mood } else { Mood::Speaks }))
+    Ok((usage, if is_work { state.behavior } else { ModelBehavior::Answers }))
 }
 
 fn response(status: u16, kind: &str, body: &str, wait: u32) -> String {
     let length = body.len();
     format!(
-        "HTTP/1.1 {status} Said\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nretry-after: {wait}\r\nconnection: close\r\n\r\n{body}"
+        "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nretry-after: {wait}\r\nconnection: close\r\n\r\n{body}"
     )
 }
 

@@ -1,6 +1,4 @@
-//! A service that takes JSON by POST, and answers as its test says.
-//!
-//! Refuses to judge what arrives.
+//! A service that accepts JSON by POST, with scripted answers. Bodies are not checked.
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -15,7 +13,7 @@ use crate::program::eventually;
 /// A status and a body.
 type Answer = (u16, &'static str);
 
-/// A request: what it was authorized by, and its body.
+/// A request: its `Authorization` header and its body.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) authorization: String,
@@ -24,7 +22,7 @@ pub(crate) struct Request {
 
 /// The service, on a free port of this machine.
 pub(crate) struct Service {
-    /// Where it is.
+    /// Its address.
     pub(crate) address: SocketAddr,
     state: Arc<Mutex<State>>,
 }
@@ -36,7 +34,7 @@ struct State {
 }
 
 impl Service {
-    /// One that answers first what `script` says, and then always `usual`.
+    /// Answers with `script` first, and then always with `usual`.
     pub(crate) fn start(script: &[Answer], usual: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -52,7 +50,7 @@ impl Service {
         Self { address, state }
     }
 
-    /// Everything that came in so far.
+    /// All requests received so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.state.lock().unwrap().requests.clone()
     }

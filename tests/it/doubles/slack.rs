@@ -1,6 +1,6 @@
-//! Slack's incoming webhooks as they behave: `ok` for what is within their limits, and every trouble on command.
+//! Slack's incoming webhooks: `ok` for a message within their limits, and failures on command.
 //!
-//! Refuses to be lenient: a body that Slack would refuse is answered 400 and fails the test that looks at it.
+//! Strict: a body that Slack would reject gets 400, and its reason is recorded in place of the body.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -20,7 +20,7 @@ pub(crate) const SECRET: &str = "T0SECRET/B0SECRET/hunter2hunter2";
 /// What is done with a request once it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// 200 `ok`, if the body is one that Slack takes.
+    /// 200 `ok`, if Slack would accept the body.
     Take,
     /// No answer, until the sender goes away or [`Slack::release`].
     Hang,
@@ -41,19 +41,19 @@ pub(crate) struct Seen {
     pub(crate) at: Duration,
 }
 
-/// An alert as a message tells of it.
+/// An alert in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Line {
     /// `WARNING`, `ERROR`, …, `RESOLVED`, `NOTE`.
     pub(crate) word: String,
-    /// Whom it is about.
+    /// The subject: an agent, a source, a receiver.
     pub(crate) name: String,
-    /// The rule that it is of.
+    /// Its rule.
     pub(crate) rule: String,
 }
 
 impl Seen {
-    /// Whether the sender was, or may have been, told that it was taken.
+    /// Whether it was accepted; the sender may not have received the response.
     pub(crate) fn was_taken(&self) -> bool {
         self.act == Act::Take
     }
@@ -79,7 +79,7 @@ impl Seen {
         self.text().lines().next().unwrap_or_default().trim_matches('*').to_owned()
     }
 
-    /// `[LEVEL] name` of each alert that it tells.
+    /// `[LEVEL] name` of each alert in it.
     pub(crate) fn alerts(&self) -> Vec<String> {
         let text = self.text();
         let title = self.title();
@@ -92,7 +92,7 @@ impl Seen {
 }
 
 impl Seen {
-    /// Every alert that it tells.
+    /// Every alert in it.
     pub(crate) fn lines(&self) -> Vec<Line> {
         let text = self.text();
         let title = self.title();
@@ -151,15 +151,15 @@ struct State {
     otherwise: Option<Act>,
     /// Connections that hang.
     hanging: Vec<TcpStream>,
-    /// At least so long from one message to the next, or 429.
+    /// The least time between two messages; an earlier one gets 429.
     pace: Option<Duration>,
-    /// Since the last message that was taken.
+    /// Since the last accepted message.
     last: Option<Stopwatch>,
     /// Connections that are being served.
     open: usize,
     /// Fences that were reached.
     fences: usize,
-    /// Nobody looks any more.
+    /// The test ended; the listener stops.
     has_ended: bool,
 }
 
@@ -170,7 +170,7 @@ impl Shared {
 }
 
 impl Slack {
-    /// One that takes everything.
+    /// A webhook that accepts everything.
     pub(crate) fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("its address");
@@ -208,12 +208,12 @@ impl Slack {
         self.shared.state().script.extend(acts);
     }
 
-    /// Does this with every request that nothing else was said of.
+    /// Does this with every request that [`Self::next`] sets nothing for.
     pub(crate) fn always(&self, act: Act) {
         self.shared.state().otherwise = Some(act);
     }
 
-    /// How long it has been there.
+    /// The time since its start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.shared.started.elapsed()
     }
@@ -226,7 +226,7 @@ impl Slack {
         }
     }
 
-    /// Forgets what it was told to do with requests to come, and takes them all.
+    /// Clears what [`Self::next`] and [`Self::always`] set: all further requests are accepted.
     pub(crate) fn behave(&self) {
         let mut state = self.shared.state();
         state.script.clear();
@@ -235,7 +235,7 @@ impl Slack {
         self.release();
     }
 
-    /// Takes one message in so long, and answers 429 to what comes sooner, as Slack does with one a second.
+    /// Accepts one message per `pace`, and answers 429 to earlier ones, as Slack does with one per second.
     pub(crate) fn paced(&self, pace: Duration) {
         self.shared.state().pace = Some(pace);
     }
@@ -243,7 +243,7 @@ impl Slack {
     /// Waits until everything that was sent before is dealt with, also by a sender that is gone.
     pub(crate) fn fence(&self) {
         let before = self.shared.state().fences;
-        // Connections are taken in their order; one that says nothing is the last of them.
+        // Connections are accepted in their order; this one, which sends nothing, is the last.
         drop(TcpStream::connect(self.address).expect("a connection"));
         let state = self.shared.state();
         let is_behind = |state: &mut State| state.fences == before || state.open > 0;
@@ -256,13 +256,13 @@ impl Slack {
         self.shared.state().seen.clone()
     }
 
-    /// What it took so far.
+    /// The messages accepted so far.
     pub(crate) fn taken(&self) -> Vec<Seen> {
         self.seen().into_iter().filter(Seen::was_taken).collect()
     }
 
-    /// `[LEVEL] name` of each alert in what it took, in order.
-    pub(crate) fn told(&self) -> Vec<String> {
+    /// `[LEVEL] name` of each alert in accepted messages, in order.
+    pub(crate) fn delivered(&self) -> Vec<String> {
         self.taken().iter().flat_map(Seen::alerts).collect()
     }
 
@@ -286,7 +286,7 @@ impl Drop for Slack {
     fn drop(&mut self) {
         self.shared.state().has_ended = true;
         self.release();
-        // So that it sees this; a port that it holds is one less for others.
+        // Wakes the listener, which then ends and frees its port.
         drop(TcpStream::connect(self.address));
     }
 }
@@ -294,7 +294,7 @@ impl Drop for Slack {
 fn serve(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
     let body = read_request(&mut stream)?;
     let parsed: Result<Value, String> = serde_json::from_slice(&body).map_err(|error| error.to_string());
-    let problem = parsed.as_ref().map_or_else(|error| Some(error.clone()), |body| refusal(body, &body.to_string()));
+    let problem = parsed.as_ref().map_or_else(|error| Some(error.clone()), |body| rejection(body, &body.to_string()));
     let act = {
         let mut state = shared.state();
         let otherwise = state.otherwise.unwrap_or(Act::Take);
@@ -350,8 +350,8 @@ fn read_request(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Why Slack would refuse `body`, by its documented limits; `None` when it would not.
-fn refusal(body: &Value, raw: &str) -> Option<String> {
+/// Why Slack would reject `body`, by its documented limits; `None` if it would accept it.
+fn rejection(body: &Value, raw: &str) -> Option<String> {
     let attachment = match body["attachments"].as_array().map(Vec::as_slice) {
         Some([one]) => one,
         _ => return Some(format!("not one attachment: {raw}")),

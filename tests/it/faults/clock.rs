@@ -107,7 +107,7 @@ fn step(hours: i64) {
     let id = lookout.id();
     assert!(lookout.sigterm().success());
     sweep(id);
-    assert_eq!(slack.told(), ["[WARNING] idle", "[RESOLVED] idle"], "and nothing else");
+    assert_eq!(slack.delivered(), ["[WARNING] idle", "[RESOLVED] idle"], "and nothing else");
     // After a restart time starts at the current wall clock: nothing fires early, nothing waits.
     let lookout = setup.start();
     push(&lookout, &states(&[("quiet", 150), ("idle", 10)], wall(offset)));
@@ -117,5 +117,5 @@ fn step(hours: i64) {
     let id = lookout.id();
     assert!(lookout.sigterm().success());
     sweep(id);
-    assert_eq!(slack.told().len(), 3, "{:?}", slack.told());
+    assert_eq!(slack.delivered().len(), 3, "{:?}", slack.delivered());
 }

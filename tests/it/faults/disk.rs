@@ -65,7 +65,7 @@ fn setup(slack: &Slack, store: &str) -> Setup {
 }
 
 fn notified(slack: &Slack, alert: &str) -> usize {
-    slack.told().iter().filter(|one| *one == alert).count()
+    slack.delivered().iter().filter(|one| *one == alert).count()
 }
 
 fn wait_for(slack: &Slack, alert: &str) {
@@ -104,7 +104,7 @@ fn full() {
     assert!(lookout.log().contains("store file is writable again"));
     assert!(lookout.sigterm().success());
     for alert in ["[WARNING] a", "[ERROR] b", "[RESOLVED] a", "[RESOLVED] b"] {
-        assert_eq!(notified(&slack, alert), 1, "{alert}: {:?}", slack.told());
+        assert_eq!(notified(&slack, alert), 1, "{alert}: {:?}", slack.delivered());
     }
 }
 
@@ -137,7 +137,7 @@ fn unwritable(disk: &str) {
         wait_for(&slack, "[ERROR] b");
         push(&lookout, &idle("a", 0));
         wait_for(&slack, "[RESOLVED] a");
-        assert_eq!(notified(&slack, "[WARNING] a"), 1, "killed: {is_killed}; {:?}", slack.told());
+        assert_eq!(notified(&slack, "[WARNING] a"), 1, "killed: {is_killed}; {:?}", slack.delivered());
         assert!(lookout.sigterm().success());
         // Where it can be written again it is.
         let lookout = setup.without_shell().start();
@@ -201,7 +201,7 @@ fn full_at_start() {
     push(&lookout, &idle("b", 0));
     wait_for(&slack, "[RESOLVED] a");
     wait_for(&slack, "[RESOLVED] b");
-    assert_eq!((notified(&slack, "[WARNING] a"), notified(&slack, "[ERROR] b")), (1, 1), "{:?}", slack.told());
+    assert_eq!((notified(&slack, "[WARNING] a"), notified(&slack, "[ERROR] b")), (1, 1), "{:?}", slack.delivered());
     assert!(lookout.sigterm().success());
 }
 
@@ -229,7 +229,7 @@ fn removed() {
     push(&lookout, &idle("b", 0));
     wait_for(&slack, "[RESOLVED] a");
     wait_for(&slack, "[RESOLVED] b");
-    assert_eq!((notified(&slack, "[WARNING] a"), notified(&slack, "[ERROR] b")), (1, 1), "{:?}", slack.told());
+    assert_eq!((notified(&slack, "[WARNING] a"), notified(&slack, "[ERROR] b")), (1, 1), "{:?}", slack.delivered());
     assert!(lookout.sigterm().success());
 }
 
@@ -275,7 +275,7 @@ fn damaged_again() {
             .collect();
         aside.sort();
         let kept: Vec<String> = aside.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
-        assert_eq!(kept, contents, "in the order of their names, which say when");
+        assert_eq!(kept, contents, "in the order of their names, which contain the time");
         let log = lookout.log();
         assert!(log.contains("store file was damaged and moved aside; starting with an empty one"), "{log}");
         let name = aside.last().unwrap().file_name().unwrap().to_string_lossy().into_owned();

@@ -62,7 +62,7 @@ impl Exports {
     }
 
     /// What is wrong with what the program counts: never more than was used, and all of it for who exports by itself,
-    /// where `is_kept` says that nothing which was known was taken from it.
+    /// where `is_kept` means that no known value was removed.
     pub(super) fn wrong(&self, lookout: &Lookout, is_kept: bool) -> Vec<String> {
         let status = lookout.get("/api/status").json();
         let projects = status["projects"].as_array().expect("projects").iter();

@@ -126,7 +126,7 @@ pub(super) fn is_excused(world: &World, rows: &[Row], line: &str) -> bool {
     })
 }
 
-/// Holds what each receiver took against what the ledgers say it was sent: every notice that was ticked off was taken,
+/// Compares the messages each receiver accepted with the ledgers: every notice marked as delivered was accepted,
 /// and none was taken twice but what a crash caught in flight. Returns what is wrong.
 pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<String>) {
     let mut wrong = Vec::new();

@@ -226,7 +226,7 @@ impl fmt::Display for Step {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Report(subject, condition, again) => {
-                let again = if *again { ", with the time said before" } else { "" };
+                let again = if *again { ", with the same timestamp" } else { "" };
                 write!(out, "{} is {condition:?}{again}", SUBJECTS[*subject])
             }
             Self::Silence(subject, millis) => write!(out, "silence {} for {millis} ms", SUBJECTS[*subject]),
@@ -278,7 +278,7 @@ pub(super) fn make(seed: u64) -> Vec<Step> {
                 hours += hour;
                 Step::Clock(hour * 3600)
             }
-            // While nothing can be written, a crash loses what was notified, as the log says; another test covers that.
+            // While nothing can be written, a crash loses the record of notifications, which is logged; another test covers that.
             _ if full => {
                 full = false;
                 Step::DiskFull(false)

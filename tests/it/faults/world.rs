@@ -488,7 +488,7 @@ impl World {
             Address::Home => self.double(receiver).url(),
             // The port of tcpmux, which has been unused for decades.
             Address::Refused => format!("http://127.0.0.1:1/services/{SECRET}"),
-            Address::Unresolved => format!("https://nobody.invalid/services/{SECRET}"),
+            Address::Unresolved => format!("https://unresolved.invalid/services/{SECRET}"),
         };
         let name = format!("{}.url", receiver.name());
         self.setup.write(&format!("{name}.new"), &url);
@@ -501,8 +501,8 @@ impl World {
         if !full {
             eventually("the ledger to be written again", || {
                 let log = self.program().log();
-                let mut said = log.lines().rev().filter(|line| line.contains("\"path\":\"lookout.db\""));
-                said.next().is_none_or(|last| !last.contains("store file is not writable")).then_some(())
+                let mut lines = log.lines().rev().filter(|line| line.contains("\"path\":\"lookout.db\""));
+                lines.next().is_none_or(|last| !last.contains("store file is not writable")).then_some(())
             });
         }
     }
@@ -535,7 +535,7 @@ impl World {
 
     fn damage(&mut self, file: &str, damage: Damage) {
         let path = self.path().join(file);
-        // What is in the log would mend the file, or be all there is of it: it is folded in first.
+        // The write-ahead log could restore damaged pages, or hold all of the data: it is checkpointed first.
         ledger::fold(&path);
         let mut bytes = std::fs::read(&path).expect("a file of the store");
         match damage {

@@ -84,7 +84,7 @@ fn used_up() {
     assert_eq!(metric(&lookout, "lookout_rejected_total{signal=\"hooks\",reason=\"malformed\"}"), Some(1.0));
     assert_eq!(stops(&lookout, "tokens_per_task"), Some(2.0));
     let message = format!("shop/worker-3: ordered to stop, it {why}");
-    assert!(slack.wait(1)[0].text().contains(&message), "{:?}", slack.told());
+    assert!(slack.wait(1)[0].text().contains(&message), "{:?}", slack.delivered());
     let history = setup.path().join("lookout.history.db");
     eventually("the stop order on disk", || {
         let saved = "SELECT count(*) FROM agents WHERE body LIKE '%\"stops\":[%'";
@@ -106,7 +106,7 @@ fn used_up() {
     goes_on(&lookout, "worker-3", "UserPromptSubmit");
     goes_on(&lookout, "worker-3", "PreToolUse");
     assert!(lookout.sigterm().success());
-    assert_eq!(slack.taken().len(), 1, "notified once: {:?}", slack.told());
+    assert_eq!(slack.taken().len(), 1, "notified once: {:?}", slack.delivered());
 }
 
 fn no_prompt() {

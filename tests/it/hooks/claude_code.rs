@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::{agent, budgets, shown};
 use crate::counterparts::{Need, run};
-use crate::doubles::model::{Model, Mood};
+use crate::doubles::model::{Model, ModelBehavior};
 use crate::program::{Lookout, Setup, eventually};
 use crate::{Case, trial};
 
@@ -42,7 +42,7 @@ pub(crate) struct Home {
 
 impl Home {
     /// A home directory without hooks.
-    pub(crate) fn new(mood: Mood) -> Self {
+    pub(crate) fn new(behavior: ModelBehavior) -> Self {
         let dir = tempfile::tempdir().expect("a folder for the test");
         let shop = dir.path().join("shop");
         fs::create_dir_all(dir.path().join(".claude")).unwrap();
@@ -52,12 +52,12 @@ impl Home {
         let known = json!({"hasCompletedOnboarding": true, "theme": "dark", "customApiKeyResponses": {"approved": [approved]},
             "projects": {shop.canonicalize().unwrap().to_str().unwrap(): {"hasTrustDialogAccepted": true}}});
         fs::write(dir.path().join(".claude.json"), known.to_string()).unwrap();
-        Self { dir, model: Model::start(mood) }
+        Self { dir, model: Model::start(behavior) }
     }
 
     /// A home directory with the hooks that `lookout setup` prints.
-    fn hooked(lookout: &Lookout, mood: Mood) -> Self {
-        let home = Self::new(mood);
+    fn hooked(lookout: &Lookout, behavior: ModelBehavior) -> Self {
+        let home = Self::new(behavior);
         let dir = home.dir.path();
         fs::write(dir.join("fixed.yaml"), format!("listen: {}\n", lookout.address())).unwrap();
         let mut setup = Command::new(crate::program::lookout());
@@ -120,7 +120,7 @@ impl Terminal {
     }
 
     /// Types a line, and submits it once it is on the screen: sent at once, it would be taken for pasted text.
-    fn says(&mut self, line: &str) {
+    fn type_line(&mut self, line: &str) {
         self.screen.lock().unwrap().clear();
         self.types(line);
         self.sees(line);
@@ -138,7 +138,7 @@ impl Drop for Terminal {
 
 fn at_a_terminal() {
     let lookout = Setup::new("").start();
-    let home = Home::hooked(&lookout, Mood::Thinks);
+    let home = Home::hooked(&lookout, ModelBehavior::Waits);
     let mut script = home.command("script");
     script.args(["-qfc", "stty cols 120 rows 40; exec claude --permission-mode default", "/dev/null"]);
     let mut terminal = Terminal::start(script);
@@ -146,9 +146,9 @@ fn at_a_terminal() {
         eventually(expected, || (shown(&agent(&lookout, "till", "shop")) == expected).then_some(()));
     };
     terminal.sees("❯");
-    terminal.says("count");
+    terminal.type_line("count");
     waits("running");
-    home.model.turn(Mood::UsesShell);
+    home.model.set(ModelBehavior::UsesShell);
     waits("waiting_question: permission to run Bash");
     assert_eq!(agent(&lookout, "till", "shop")["task_id"], "shop#1");
     // Some versions ignore input right after a question is shown.
@@ -160,11 +160,11 @@ fn at_a_terminal() {
         probes += 1;
         (shown(&agent(&lookout, "till", "shop")) == "idle").then_some(())
     });
-    home.model.turn(Mood::Refuses(429));
-    terminal.says("again");
+    home.model.set(ModelBehavior::Fails(429));
+    terminal.type_line("again");
     waits("waiting_dependency: rate-limited");
     assert_eq!(lookout.get("/api/alerts?state=firing").json()["alerts"][0]["rule"], "RateLimited");
-    terminal.says("/exit");
+    terminal.type_line("/exit");
     waits("completed");
     let page = lookout.get("/metrics").text().to_owned();
     assert!(!page.contains("hooksecret") && !lookout.log().contains("hooksecret"), "{page}");
@@ -179,11 +179,11 @@ fn at_a_terminal() {
 
 fn limited_run() {
     let lookout = Setup::new("").start();
-    let home = Home::hooked(&lookout, Mood::UsesShell);
+    let home = Home::hooked(&lookout, ModelBehavior::UsesShell);
     run(home.command("claude").args(["-p", "count", "--allowedTools", "Bash"]).stdin(Stdio::null()));
     let now = agent(&lookout, "till", "shop");
     assert_eq!((shown(&now).as_str(), &now["type"]), ("completed", &json!("claude-code")));
-    home.model.turn(Mood::Refuses(429));
+    home.model.set(ModelBehavior::Fails(429));
     let status = home.command("claude").args(["-p", "count"]).stdin(Stdio::null()).stdout(Stdio::null()).status();
     assert!(!status.expect("it ran").success());
     assert_eq!(shown(&agent(&lookout, "till", "shop")), "failed: rate-limited");
@@ -194,7 +194,7 @@ fn stopped_at_a_terminal() {
     let stops = |limit: u32| format!("{{limit: {limit}, action: stop}}");
     let budgets = format!("budgets: {{tokens_per_task: {}, tokens_per_day: {}}}\n", stops(100), stops(1_000));
     let lookout = Setup::new(&budgets).start();
-    let home = Home::hooked(&lookout, Mood::Thinks);
+    let home = Home::hooked(&lookout, ModelBehavior::Waits);
     let mut script = home.command("script");
     script.args(["-qfc", "stty cols 200 rows 40; exec claude --permission-mode acceptEdits", "/dev/null"]);
     let mut terminal = Terminal::start(script);
@@ -202,31 +202,31 @@ fn stopped_at_a_terminal() {
         eventually(expected, || (shown(&agent(&lookout, "till", "shop")) == expected).then_some(()));
     };
     terminal.sees("❯");
-    terminal.says("count");
+    terminal.type_line("count");
     is("running");
     eventually("the model is asked", || (home.model.calls() == 1).then_some(()));
     budgets::uses(&lookout, "till", "shop", 120);
-    home.model.turn(Mood::UsesShell);
+    home.model.set(ModelBehavior::UsesShell);
     is("paused: stopped by lookout: over its budget of tokens for this task");
     terminal.sees("stopped by lookout: shop used 120 of its 100 tokens for this task (budgets.tokens_per_task)");
     // The next prompt shows that no request was sent in between.
-    home.model.turn(Mood::Speaks);
-    terminal.says("again");
+    home.model.set(ModelBehavior::Answers);
+    terminal.type_line("again");
     is("idle");
     assert_eq!(home.model.calls(), 2);
     assert!(!home.dir.path().join("shop/made-by-the-model").exists(), "the tool was not run");
     budgets::uses(&lookout, "till", "shop", 1_000);
-    terminal.says("more");
+    terminal.type_line("more");
     terminal.sees("stopped by lookout: shop used 1120 of its 1000 tokens for today (budgets.tokens_per_day)");
     is("paused: stopped by lookout: over its budget of tokens for today");
-    terminal.says("/exit");
+    terminal.type_line("/exit");
     is("completed");
     assert_eq!(home.model.calls(), 2, "the last prompt was not sent");
 }
 
 fn endless_run() {
     let lookout = Setup::new("budgets: {tokens_per_task: {limit: 25, action: stop}}\n").start();
-    let home = Home::hooked(&lookout, Mood::NeverEnds);
+    let home = Home::hooked(&lookout, ModelBehavior::NeverEnds);
     let mut command = home.command("claude");
     command.args(["-p", "count", "--allowedTools", "Bash", "--max-turns", "2000"]).stdin(Stdio::null());
     command.envs([("CLAUDE_CODE_ENABLE_TELEMETRY", "1"), ("OTEL_LOGS_EXPORTER", "otlp")]);

@@ -47,7 +47,7 @@ pub(super) fn a_read_follows_its_write() {
         let labels = [&*label, "token_type=\"input\""];
         assert_eq!(receiver.value("orchestrator_agent_tokens_total", &labels), Some(round as f64), "the page");
     }
-    assert!(!receiver.page().contains(concat!("/home", "/dev")), "nobody's home is on the page");
+    assert!(!receiver.page().contains(concat!("/home", "/dev")), "the page contains a home directory");
     let logs = json!({"resourceLogs": [{"resource": {"attributes": attributes(&[("service.name", "codex_exec"), ("agent.name", "c")])},
         "scopeLogs": [{"scope": {"name": "codex_otel.log_only"}, "logRecords": [
             {"attributes": attributes(&[("event.name", "codex.api_request"), ("error.message", "error sending request")])}]}]}]});

@@ -25,9 +25,9 @@ pub(super) fn it_reports_missing_signals() {
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).expect("text")
     };
-    let said = eventually("both agents", || {
-        let said = doctor(&[]);
-        (said.contains("claude-code") && said.contains("codex_exec")).then_some(said)
+    let output = eventually("both agents", || {
+        let output = doctor(&[]);
+        (output.contains("claude-code") && output.contains("codex_exec")).then_some(output)
     });
     for line in [
         "default/claude-code: no spans arrive",
@@ -36,7 +36,7 @@ pub(super) fn it_reports_missing_signals() {
         "default/codex_exec: logs arrive but no metrics, so tokens are taken from logs; set",
         "default/codex_exec: cost is incomplete: 5.3k tokens have no price; add gpt-5.1-codex to `otlp.prices`",
     ] {
-        assert!(said.contains(line), "{said}");
+        assert!(output.contains(line), "{output}");
     }
     let one = doctor(&["--agent", "claude-code"]);
     assert!(one.contains("claude-code") && !one.contains("codex"), "{one}");
@@ -51,8 +51,11 @@ pub(super) fn it_reports_missing_signals() {
     assert_eq!(brings("codex_exec", "metrics"), serde_json::Value::Null);
     hook("claude-code");
     let one = doctor(&["--agent", "claude-code"]);
-    let heard = one.lines().nth(1).expect("a line of a table");
-    assert!(heard.contains("hooks ") && heard.contains(" ago  hooks ") && !one.contains("no hooks arrive"), "{one}");
+    let last_seen = one.lines().nth(1).expect("a line of a table");
+    assert!(
+        last_seen.contains("hooks ") && last_seen.contains(" ago  hooks ") && !one.contains("no hooks arrive"),
+        "{one}"
+    );
     let telemetry = receiver.lookout.get("/api/telemetry").json();
     let of = |name: &str| telemetry["agents"].as_array().unwrap().iter().filter(|it| it["name"] == name).count();
     assert_eq!((of("claude-code"), of("hooked"), &telemetry["total"]), (1, 1, &serde_json::json!(3)));

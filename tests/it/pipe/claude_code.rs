@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{agent, tokens, value};
 use crate::counterparts::{Need, run};
-use crate::doubles::model::Mood;
+use crate::doubles::model::ModelBehavior;
 use crate::hooks::claude_code::Home;
 use crate::program::Setup;
 use crate::{Case, trial};
@@ -22,8 +22,8 @@ pub(super) fn trials() -> Vec<Case> {
 fn a_cured_refusal() {
     let setup = Setup::new("");
     let lookout = setup.start();
-    let home = Home::new(Mood::UsesShell);
-    home.model.refuse(429, 1);
+    let home = Home::new(ModelBehavior::UsesShell);
+    home.model.fail_next(429, 1);
     let printed = setup.path().join("printed");
     let line = "claude -p count --allowedTools Bash --output-format stream-json --verbose \
                 | tee \"$1\" | \"$2\" pipe --agent writer --url \"$3\"";
@@ -38,12 +38,12 @@ fn a_cured_refusal() {
     assert_eq!(retries, 1, "{printed}");
     let result = lines.iter().find(|line| line["type"] == "result").expect("a result");
     let cost = result["total_cost_usd"].as_f64().expect("a cost");
-    let handed = home.model.handed();
+    let totals = home.model.totals();
     // The tool call and the final sentence, besides requests of its own.
-    assert!(handed.answers >= 2 && handed.refusals == 1 && cost > 0.0, "{handed:?} for {cost}");
+    assert!(totals.answers >= 2 && totals.errors == 1 && cost > 0.0, "{totals:?} for {cost}");
     let now = agent(&lookout, "writer").expect("an agent");
     assert_eq!((&now["status"], &now["type"]), (&Value::from("completed"), &Value::from("claude-code")));
-    let used = handed.sum();
+    let used = totals.sum();
     let used = [used.input, used.output, used.cache_read, used.cache_creation].map(|tokens| tokens as f64);
     assert_eq!(tokens(&lookout, "writer")[..4], used);
     let spent = value(&lookout, "cost_usd_total", "writer", "").expect("a cost");

@@ -1,6 +1,6 @@
 //! Prometheus with the exported rules, and lookout, on the same data: both must find the same, at the same time.
 //!
-//! A test of rules is played; what `/metrics` would have said at each step becomes the input of a unit test for
+//! A rule test is run; the values of `/metrics` at each step become the input of a unit test for
 //! promtool, and what lookout found becomes its expectation.
 
 use std::collections::{BTreeMap, BTreeSet};

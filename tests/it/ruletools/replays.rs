@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{lookout, text};
 use crate::doubles::slack::Slack;
-use crate::polling::{Mood, Upstream};
+use crate::polling::{Upstream, UpstreamBehavior};
 use crate::program::{Lookout, Setup, eventually};
 use crate::slack::receiver;
 use crate::{Case, trial};
@@ -97,7 +97,7 @@ fn replays() {
 fn polls_and_quiet() {
     let (slack, upstream) = (Slack::start(), Upstream::start());
     let page = |state: &str| json!({"bots": {"poll": {"state": state, "progress": 12.5, "task": "t1"}, "other": {"state": "idle"}}});
-    upstream.says("/fleet", &page("running"));
+    upstream.respond_with("/fleet", &page("running"));
     let setup = Setup::new(&format!(
         "record: {{path: state.record}}\nsources:\n  - name: page\n    kind: http-json\n    url: \"{}/fleet\"\n    interval: 100ms\n    \
          fields: {{agents: \"$.bots.*\", name: \"@key\", status: \"$.state\", progress: \"$.progress\", task_id: \"$.task\"}}\n\
@@ -112,16 +112,16 @@ fn polls_and_quiet() {
     let silence = json!({"matchers": {"agent_name": "hushed"}, "duration": "1h", "created_by": "ann"});
     assert_eq!(program.post("/api/silences", &silence).status, 200);
     push(&program, "hushed", "failed");
-    upstream.says("/fleet", &page("failed"));
+    upstream.respond_with("/fleet", &page("failed"));
     slack
         .wait_for("AgentDown of the polled one", |seen| seen.iter().any(|one| one.alerts().join(" ").contains("poll")));
     let alerts = program.get("/api/alerts?agent=poll&rule=AgentDown").json();
     let fingerprint = alerts["alerts"][0]["fingerprint"].as_str().expect("an alert").to_owned();
     assert_eq!(program.post(&format!("/api/alerts/{fingerprint}/ack"), &json!({"by": "bob"})).status, 200);
-    upstream.set("/fleet", Mood::Says(500, String::new()));
+    upstream.set("/fleet", UpstreamBehavior::Responds(500, String::new()));
     let source_up = || crate::slack::metric(&program, "lookout_source_up{source=\"page\"}");
     eventually("a failed poll", || (source_up() == Some(0.0)).then_some(()));
-    upstream.says("/fleet", &page("running"));
+    upstream.respond_with("/fleet", &page("running"));
     slack.wait_for("the end", |seen| seen.iter().any(|one| one.alerts().join(" ").contains("RESOLVED")));
     assert!(program.sigterm().success());
     let recorded = std::fs::read_to_string(setup.path().join("state.record")).unwrap();

@@ -2,25 +2,25 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Mood, Provider, Usage, error_kind, stream, whole};
+use super::{Call, ModelBehavior, Provider, Usage, error_kind, stream, whole};
 
 pub(super) const PROVIDER: Provider = Provider {
     model: |call| call.body["model"].as_str().unwrap_or_default().to_owned(),
     // Titles and the like are asked for without tools.
     is_work: |call| call.body["tools"].as_array().is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "Bash")),
     answer,
-    refusal,
+    error,
 };
 
-fn refusal(status: u16, _wait: u32) -> Value {
+fn error(status: u16, _wait: u32) -> Value {
     const KINDS: [(u16, &str); 3] = [(429, "rate_limit_error"), (401, "authentication_error"), (500, "api_error")];
     json!({"type": "error", "error": {"type": error_kind(&KINDS, status), "message": "not now"}})
 }
 
-fn answer(call: &Call, usage: Usage, mood: Mood) -> (&'static str, String) {
+fn answer(call: &Call, usage: Usage, behavior: ModelBehavior) -> (&'static str, String) {
     let used = call.body["messages"].to_string().contains("\"tool_result\"");
     if call.body["stream"] == true {
-        let uses_shell = mood == Mood::NeverEnds || mood == Mood::UsesShell && !used;
+        let uses_shell = behavior == ModelBehavior::NeverEnds || behavior == ModelBehavior::UsesShell && !used;
         return stream(&events(call, usage, uses_shell));
     }
     whole(&message(call, usage, &[json!({"type": "text", "text": "Three."})]))

@@ -3,16 +3,16 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Mood, Provider, Usage, openai, stream, whole};
+use super::{Call, ModelBehavior, Provider, Usage, openai, stream, whole};
 
 pub(super) const PROVIDER: Provider = Provider { answer, ..openai::PROVIDER };
 
-fn answer(call: &Call, usage: Usage, _: Mood) -> (&'static str, String) {
+fn answer(call: &Call, usage: Usage, _: ModelBehavior) -> (&'static str, String) {
     let (prompt, completion) = (usage.input + usage.cache_read, usage.output + usage.reasoning);
     let counts = json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": usage.cache_read},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning}});
-    // No two answers use the same, so that this tells them apart.
+    // No two answers use the same, which makes them distinguishable.
     let id = format!("chatcmpl-{prompt}");
     let body = |object: &str, choices: Value, usage: &Value| json!({"id": id, "object": object, "created": 0, "model": call.body["model"], "choices": choices, "usage": usage});
     let message = json!({"role": "assistant", "content": "Three."});

@@ -1,11 +1,11 @@
-//! Gemini's contents, as Gemini CLI calls them: a small model says in JSON how hard the question is, a large one streams.
-//! Cached tokens are inside the prompt, thoughts beside the candidates.
+//! Gemini's contents, as Gemini CLI calls them: a small model answers in JSON how hard the question is, a large one streams.
+//! Cached tokens are inside the prompt, thoughts are counted apart from the candidates.
 
 use serde_json::{Value, json};
 
-use super::{Call, Mood, Provider, Usage, error_kind, stream, whole};
+use super::{Call, ModelBehavior, Provider, Usage, error_kind, stream, whole};
 
-pub(super) const PROVIDER: Provider = Provider { model, is_work, answer, refusal };
+pub(super) const PROVIDER: Provider = Provider { model, is_work, answer, error };
 
 fn model(call: &Call) -> String {
     let name = call.path.split("models/").nth(1).and_then(|rest| rest.split(':').next());
@@ -16,13 +16,13 @@ fn is_work(call: &Call) -> bool {
     call.path.contains(":streamGenerateContent")
 }
 
-fn refusal(status: u16, wait: u32) -> Value {
+fn error(status: u16, wait: u32) -> Value {
     const KINDS: [(u16, &str); 3] = [(429, "RESOURCE_EXHAUSTED"), (401, "UNAUTHENTICATED"), (500, "INTERNAL")];
     let delay = json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": format!("{wait}s")});
     json!({"error": {"code": status, "message": "not now", "status": error_kind(&KINDS, status), "details": [delay]}})
 }
 
-fn answer(call: &Call, usage: Usage, _: Mood) -> (&'static str, String) {
+fn answer(call: &Call, usage: Usage, _: ModelBehavior) -> (&'static str, String) {
     let prompt = usage.input + usage.cache_read;
     let chunk = |text: &str, counts: &Value| {
         json!({"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": "STOP", "index": 0}],

@@ -2,22 +2,22 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Mood, Provider, Usage, error_kind, stream, whole};
+use super::{Call, ModelBehavior, Provider, Usage, error_kind, stream, whole};
 
 pub(super) const PROVIDER: Provider = Provider {
     model: |call| call.body["model"].as_str().unwrap_or_default().to_owned(),
     is_work: |_| true,
     answer,
-    refusal,
+    error,
 };
 
-fn refusal(status: u16, _wait: u32) -> Value {
+fn error(status: u16, _wait: u32) -> Value {
     const KINDS: [(u16, &str); 3] = [(429, "rate_limit_exceeded"), (401, "invalid_api_key"), (500, "server_error")];
     let kind = error_kind(&KINDS, status);
     json!({"error": {"message": "not now", "type": kind, "param": null, "code": kind}})
 }
 
-fn answer(call: &Call, usage: Usage, _: Mood) -> (&'static str, String) {
+fn answer(call: &Call, usage: Usage, _: ModelBehavior) -> (&'static str, String) {
     let item = json!({"id": "msg_1", "type": "message", "role": "assistant", "status": "completed",
         "content": [{"type": "output_text", "text": "Three.", "annotations": []}]});
     let (input, output) = (usage.input + usage.cache_read, usage.output + usage.reasoning);
