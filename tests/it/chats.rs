@@ -41,8 +41,7 @@ fn is_dead_lettered(setup: &Setup, service: &Service) {
     eventually("the refusal is counted", || (metric(&lookout, failed) == Some(1.0)).then_some(()));
     let pages = lookout.get("/api/status").text().to_owned() + lookout.get("/metrics").text();
     let printed = output(setup.command(&["check", "--config", "lookout.yaml", "--print"]));
-    let log = lookout.log();
-    assert!(log.contains("dead-lettered"), "{log}");
+    let log = lookout.wait_for_log(&["dead-lettered"]);
     assert!(lookout.sigterm().success());
     assert_eq!(service.requests().len(), 1, "a refusal for good is not tried again");
     assert_no_secret_in(&[pages, printed, log]);

@@ -441,7 +441,7 @@ fn a_gentle_end() {
     let lookout = setup.start();
     assert_eq!(lasting(&lookout), series);
     assert!(lookout.sigterm().success());
-    assert_eq!(slack.seen().len(), 2, "the next start owes nothing");
+    assert_eq!(slack.seen().len(), 2, "the next start has no pending notifications");
 }
 
 fn one_program_a_store() {
@@ -481,8 +481,7 @@ fn a_damaged_file() {
         assert!(lookout.sigterm().success());
         std::fs::write(setup.path().join(name), "SQLite format 3\0 and then rubbish ".repeat(400)).unwrap();
         let lookout = setup.start();
-        let log = lookout.log();
-        assert!(log.contains("damaged") && log.contains(&format!("{name}.damaged-")), "{log}");
+        lookout.wait_for_log(&["damaged", &format!("{name}.damaged-")]);
         let aside = std::fs::read_dir(setup.path()).unwrap().flatten();
         let aside = aside.filter(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{name}.damaged-")));
         assert_eq!(aside.count(), 1, "{name} is kept");

@@ -218,8 +218,8 @@ fn malformed() {
         let line = format!("lookout_rejected_total{{signal=\"hooks\",reason=\"{reason}\"}} {count}");
         assert!(page.lines().any(|found| found == line), "{line}\n{page}");
     }
-    assert!(lookout.log().contains("rejected malformed hook"), "{}", lookout.log());
-    assert!(!lookout.log().contains("hooksecret"), "{}", lookout.log());
+    let log = lookout.wait_for_log(&["rejected malformed hook"]);
+    assert!(!log.contains("hooksecret"), "{log}");
     assert_eq!(lookout.send("POST", ROUTE, &[("content-type", "text/plain")], b"{}").status, 415);
     assert_eq!(lookout.get(ROUTE).status, 405);
 }

@@ -397,7 +397,7 @@ fn bad_values() {
         assert_eq!(source(&lookout)["up"], true, "{what}");
         let alerts = lookout.get("/api/alerts?rule=AgentDown").json();
         assert_eq!(alerts["total"], 0, "{what}: {alerts}");
-        assert!(lookout.log().contains("polled values rejected"), "{what}");
+        lookout.wait_for_log(&["polled values rejected"]);
     }
     upstream.set("/st", page(r#"{"id": "w1", "state": "busy"}"#));
     eventually("the error is cleared", || (source(&lookout)["last_error"] == Value::Null).then_some(()));

@@ -181,9 +181,20 @@ impl Lookout {
         format!("http://{}", self.address)
     }
 
-    /// What it logged so far.
+    /// What it logged so far. A line may come in after the response that it precedes: see [`Self::wait_for_log`].
     pub(crate) fn log(&self) -> String {
         self.log.text()
+    }
+
+    /// Waits until its log contains each of these texts, and returns the log.
+    pub(crate) fn wait_for_log(&self, texts: &[&str]) -> String {
+        let missing = || texts.iter().find(|text| !self.log().contains(**text));
+        let watch = Stopwatch::start();
+        while let Some(text) = missing() {
+            assert!(watch.elapsed() < PATIENCE, "not logged: {text}\n{}", self.log());
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.log()
     }
 
     /// What it printed so far.
@@ -330,7 +341,7 @@ fn the_address_is_read_from_the_log() {
     let script = format!("echo first >&2; echo '{line}' >&2; exec sleep 600");
     let lookout = Setup::new("").program("sh").arguments(&["-c", &script]).spawn().unwrap();
     assert_eq!(lookout.address().to_string(), "127.0.0.1:4711");
-    assert!(lookout.log().contains("first"), "{}", lookout.log());
+    lookout.wait_for_log(&["first"]);
     assert!(!lookout.sigterm().success(), "sleep ends by the signal");
 }
 

@@ -157,7 +157,7 @@ fn programs() {
             messages.contains("the watched agent silenced rule=*") && messages.contains("paused the monitoring")
         });
     }
-    assert!(lookout.log().contains("the watched agent silenced rule=*"), "{}", lookout.log());
+    lookout.wait_for_log(&["the watched agent silenced rule=*"]);
 }
 
 fn heartbeat() {

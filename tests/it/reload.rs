@@ -88,8 +88,7 @@ fn an_invalid_file() {
     setup.write("lookout.yaml", &format!("{HEAD}agents: {{max_idle: 0s}}\nreceivers: []\n"));
     lookout.signal("HUP");
     eventually("the failure shows", || (succeeded(&lookout) == Some(0.0)).then_some(()));
-    let log = lookout.log();
-    assert!(log.contains("configuration reload failed") && log.contains("agents.max_idle: is 0s"), "{log}");
+    lookout.wait_for_log(&["configuration reload failed", "agents.max_idle: is 0s"]);
     std::fs::remove_file(setup.path().join("lookout.yaml")).unwrap();
     assert_eq!(lookout.send("POST", "/-/reload", &[], b"").status, 400, "no file is no valid file");
     push(&lookout, &idle("a", 400));
@@ -173,7 +172,7 @@ fn what_needs_a_restart() {
     ] {
         assert_eq!(restart_needed(text), keys, "{text}");
     }
-    assert!(lookout.log().contains("\"restart_needed\":\"store.path, record.path\""), "{}", lookout.log());
+    lookout.wait_for_log(&["\"restart_needed\":\"store.path, record.path\""]);
     // The level of the log is in force at once: with `error` not even the reload is logged.
     let count = || lookout.log().matches("configuration reloaded").count();
     eventually("all reloads so far are logged", || (count() == 5).then_some(()));
@@ -222,7 +221,7 @@ fn another_certificate() {
     assert!(shown().contains("two.example.com"), "the same files with another certificate");
     certify(&setup, "three.example.com", "cert.pem", "other.pem");
     reloads("configuration reload failed", 1);
-    assert!(lookout.log().contains("key.pem does not match cert.pem"), "{}", lookout.log());
+    lookout.wait_for_log(&["key.pem does not match cert.pem"]);
     setup.write("cert.pem", "no certificate");
     reloads("configuration reload failed", 2);
     std::fs::remove_file(setup.path().join("cert.pem")).unwrap();

@@ -18,16 +18,12 @@ pub(crate) fn trials() -> Vec<Case> {
             &[],
             url_alone,
         ),
-        trial("slack: a passing trouble delays a message and loses or doubles none", &[], passing_troubles),
-        trial(
-            "slack: a receiver in trouble is reported through another, and when it is well again",
-            &[],
-            trouble_elsewhere,
-        ),
-        trial("slack: an answer that never comes is given up and tried again", &[], a_hang_ends),
-        trial("slack: a refusal for good is counted, not tried again, and shows no secret", &[], a_refusal_for_good),
+        trial("slack: a transient failure delays a message and loses or duplicates none", &[], passing_troubles),
+        trial("slack: a failing receiver is reported through another, and so is its recovery", &[], trouble_elsewhere),
+        trial("slack: a request without an answer times out and is retried", &[], a_hang_ends),
+        trial("slack: a permanent rejection is counted, not retried, and shows no secret", &[], a_refusal_for_good),
         trial("slack: a receiver that hangs delays no other", &[], a_hang_delays_no_other_receiver),
-        trial("slack: sixty agents that fail together are a few messages that account for all", &[], a_storm),
+        trial("slack: sixty agents that fail together give a few messages that name all", &[], a_storm),
         trial("slack: proxies of the environment are not used", &[], no_proxy),
         trial("slack: a bot's message is edited in place and has a thread, also after a restart", &[], a_bot),
         trial("slack: texts of agents mention no person and exceed no limit", &[], hostile_words),
@@ -224,8 +220,7 @@ fn a_refusal_for_good() {
     let page = lookout.get("/metrics");
     let printed = output(setup.command(&["check", "--config", "lookout.yaml", "--print"]));
     assert!(printed.contains("webhook_url: '***'") || printed.contains("webhook_url: \"***\""), "{printed}");
-    let log = lookout.log();
-    assert!(log.contains("dead-lettered"), "{log}");
+    let log = lookout.wait_for_log(&["dead-lettered"]);
     assert!(lookout.sigterm().success());
     assert_eq!(gone.seen().len(), 1, "a refusal for good is not tried again");
     assert_eq!(fine.delivered(), ["[WARNING] a"]);

@@ -94,14 +94,13 @@ fn full() {
         (notified(&slack, "[ERROR] lookout") > 0).then_some(())
     });
     assert!(metric(&lookout, "lookout_store_errors_total").is_some_and(|errors| errors >= 1.0));
-    let log = lookout.log();
-    assert!(log.contains("the disk is full: free some space"), "{log}");
+    lookout.wait_for_log(&["the disk is full: free some space"]);
     drop(filler);
     std::fs::remove_file(&disk).expect("room again");
     push(&lookout, &idle("b", 0));
     wait_for(&slack, "[RESOLVED] b");
     wait_for(&slack, "[RESOLVED] lookout");
-    assert!(lookout.log().contains("store file is writable again"));
+    lookout.wait_for_log(&["store file is writable again"]);
     assert!(lookout.sigterm().success());
     for alert in ["[WARNING] a", "[ERROR] b", "[RESOLVED] a", "[RESOLVED] b"] {
         assert_eq!(notified(&slack, alert), 1, "{alert}: {:?}", slack.delivered());
@@ -127,8 +126,7 @@ fn unwritable(disk: &str) {
         setup = setup.shell(disk);
         // It is not ready, and works all the same.
         let lookout = setup.spawn().unwrap_or_else(|error| panic!("{error}"));
-        let log = lookout.log();
-        assert!(log.contains("store file is not writable") && log.contains("lookout.db"), "{log}");
+        lookout.wait_for_log(&["store file is not writable", "lookout.db"]);
         wait_for(&slack, "[ERROR] lookout");
         assert_eq!(lookout.get("/api/status").json()["store_ok"], false);
         assert!(metric(&lookout, "lookout_store_errors_total").is_some_and(|errors| errors >= 1.0));
@@ -167,10 +165,7 @@ fn readiness() {
         // Nothing comes in; it looks for itself.
         eventually("ready", || is_ready(&lookout, true));
     }
-    let log = lookout.log();
-    for part in ["store file is not writable", "the limit on file size", "store file is writable again"] {
-        assert!(log.contains(part), "`{part}` in {log}");
-    }
+    lookout.wait_for_log(&["store file is not writable", "the limit on file size", "store file is writable again"]);
     assert!(lookout.sigterm().success());
 }
 
@@ -222,7 +217,7 @@ fn removed() {
         let agents = crate::durability::number(&history, "SELECT count(*) FROM agents")?;
         (firing >= 2 && settled >= 2 && agents == 2).then_some(())
     });
-    assert!(lookout.log().contains("store file was removed or moved"), "{}", lookout.log());
+    lookout.wait_for_log(&["store file was removed or moved"]);
     lookout.kill9();
     let lookout = setup.start();
     push(&lookout, &idle("a", 0));
@@ -276,10 +271,8 @@ fn damaged_again() {
         aside.sort();
         let kept: Vec<String> = aside.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
         assert_eq!(kept, contents, "in the order of their names, which contain the time");
-        let log = lookout.log();
-        assert!(log.contains("store file was damaged and moved aside; starting with an empty one"), "{log}");
         let name = aside.last().unwrap().file_name().unwrap().to_string_lossy().into_owned();
-        assert!(log.contains(&name), "{name} in {log}");
+        lookout.wait_for_log(&["store file was damaged and moved aside; starting with an empty one", &name]);
         assert!(lookout.sigterm().success());
     }
 }

@@ -264,8 +264,7 @@ pub(super) fn taken_ports() {
     let default = TcpListener::bind("127.0.0.1:4318");
     let setup = Setup::new("").env("LOOKOUT_OTLP__HTTP", "127.0.0.1:4318");
     let lookout = setup.start();
-    let log = lookout.log();
-    assert!(log.contains("default address already in use") && log.contains("otlp.http"), "{log}");
+    lookout.wait_for_log(&["default address already in use", "otlp.http"]);
     drop(default);
 
     let configured = TcpListener::bind("127.0.0.1:0").expect("a port");
