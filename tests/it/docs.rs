@@ -27,7 +27,7 @@ const REPOSITORY: &str = "https://github.com/lookout-agents/lookout/";
 pub(crate) fn trials() -> Vec<Case> {
     let own = vec![
         trial("docs: the README is short, and lines are", &[], lines_are_short),
-        trial("docs: the book contains every page, and leads out of itself by addresses only", &[], the_book_is_whole),
+        trial("docs: the book contains every page, and its links to other files are addresses", &[], the_book_is_whole),
         trial("docs: addresses of files in the repository lead to files", &[], addresses_lead_to_files),
         trial("docs: numbers of series and rules are those of the program", &[], numbers_are_true),
     ];

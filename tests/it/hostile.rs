@@ -21,7 +21,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("hostile: bodies of 64 MiB are rejected, with and without content-length", &[], huge_bodies),
         trial("hostile: deep nesting is rejected", &[], deep_nesting),
         trial("hostile: garbage, huge headers and idle connections are rejected", &[], rubbish),
-        trial("hostile: a small series cap refuses new agents and keeps the known", &[], small_cap),
+        trial("hostile: a small series limit rejects new agents and keeps the known ones", &[], small_cap),
         trial("hostile: distinct agents without end fill the default cap and no more", &[], default_cap),
         trial("hostile: more slow headers than connections allowed block no other client", &[], || {
             slow_heads(300, 100, 1_000);

@@ -2,14 +2,16 @@
 //!
 //! Reads `use` lines and paths as text; it does not parse Rust.
 
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::tidy::{code, rust_files};
 use crate::{Case, trial};
 
-/// The layers from the lowest to the highest. A module imports from the lines above its own, and from modules of its line
-/// only as [`WITHIN`] lists.
+/// The layers from the lowest to the highest. A module imports from lower layers, and from modules of its own layer only
+/// as [`WITHIN`] lists.
 const LAYERS: [&[&str]; 9] = [
     &["text", "clock", "model", "decode", "files", "secret", "http_client", "written"],
     &["ingest", "otlp", "profiles", "fleet", "rules", "alerts", "enforcement", "notify", "metrics", "store"],
@@ -22,7 +24,7 @@ const LAYERS: [&[&str]; 9] = [
     &["main"],
 ];
 
-/// Modules that may import from others of their line, which are on the right.
+/// Modules that may import from others of their layer, with those others.
 const WITHIN: [(&str, &[&str]); 7] = [
     ("clock", &["text"]),
     ("model", &["clock", "text"]),
@@ -33,17 +35,19 @@ const WITHIN: [(&str, &[&str]); 7] = [
     ("profiles", &["otlp"]),
 ];
 
-/// Modules of one folder that import each other in a circle, each with the others of its circle. The list only shrinks.
+/// Known cycles among modules of one folder, each as its modules. The list only shrinks.
 const CIRCLES: &[&[&str]] = &[];
 
 pub(crate) fn trials() -> Vec<Case> {
-    vec![
+    let mut trials = vec![
         trial("house: a module imports only from layers above it", &[], modules_import_from_lower_layers),
         trial("house: every module belongs to a layer", &[], every_module_has_a_layer),
         trial("house: modules have no circular imports", &[], no_circular_imports),
         trial("house: the fleet changes agents only through the method that records it", &[], changed_agents_are_noted),
         trial("house: the check finds imports and cycles", &[], the_check_finds_imports_and_cycles),
-    ]
+    ];
+    trials.extend(words::trials());
+    trials
 }
 
 /// The module of a file of `src`, as segments of its path; the crate's root has none.
@@ -71,7 +75,7 @@ fn is_word(letter: char) -> bool {
     letter.is_alphanumeric() || letter == '_'
 }
 
-/// The end of the path that `text` begins with.
+/// The length of the path at the start of `text`.
 fn end_of_path(text: &str) -> usize {
     let mut end = 0;
     for (at, letter) in text.char_indices() {
@@ -83,7 +87,7 @@ fn end_of_path(text: &str) -> usize {
     end
 }
 
-/// The paths of a `use` tree, or the one path, that `text` begins with, each behind `prefix`.
+/// The paths of the `use` tree, or the one path, at the start of `text`, each with `prefix`.
 fn paths(prefix: &[&str], text: &str, found: &mut Vec<Vec<String>>) {
     let end = end_of_path(text);
     let mut path: Vec<&str> = prefix.to_vec();
@@ -112,7 +116,7 @@ fn paths(prefix: &[&str], text: &str, found: &mut Vec<Vec<String>>) {
     }
 }
 
-/// The paths that a file of `module` names, from the crate's root. `of_tests` also takes those of a module `tests`.
+/// The paths in a file of `module`, from the crate's root.
 fn imports(module: &[String], text: &str) -> BTreeSet<Vec<String>> {
     let code: String = code(text).flat_map(|(_, line)| [line, "\n"]).collect();
     let mut found = Vec::new();
@@ -126,7 +130,7 @@ fn imports(module: &[String], text: &str) -> BTreeSet<Vec<String>> {
     found.into_iter().filter_map(|path| from_root(module, &path)).collect()
 }
 
-/// `path`, as a file of `module` names it, from the crate's root.
+/// `path` in a file of `module`, from the crate's root.
 fn from_root(module: &[String], path: &[String]) -> Option<Vec<String>> {
     let mut place = match path.first().map(String::as_str)? {
         "crate" | "lookout" => Vec::new(),
@@ -178,7 +182,7 @@ fn every_module_has_a_layer() {
     assert_eq!(parts, named, "the modules of `src` and those of the layers");
 }
 
-/// For each folder of modules, which of its modules imports from which other one of it.
+/// For each folder of modules, the imports among its modules.
 fn arrows(modules: &BTreeMap<Vec<String>, String>) -> BTreeMap<(Vec<String>, String), BTreeSet<String>> {
     let mut arrows: BTreeMap<(Vec<String>, String), BTreeSet<String>> = BTreeMap::new();
     for (from, text) in modules {
@@ -209,7 +213,7 @@ fn reached(
     seen
 }
 
-/// Circles of modules that import each other, by their full names.
+/// Cycles of modules that import each other, by their full names.
 fn circles(modules: &BTreeMap<Vec<String>, String>) -> BTreeSet<Vec<String>> {
     let arrows = arrows(modules);
     let mut circles = BTreeSet::new();
@@ -231,16 +235,16 @@ fn no_circular_imports() {
     let new: Vec<_> = found.difference(&listed).collect();
     let gone: Vec<_> = listed.difference(&found).collect();
     assert!(new.is_empty(), "modules import each other: {new:#?}");
-    assert!(gone.is_empty(), "no circle any more, so that the list can do without: {gone:#?}");
+    assert!(gone.is_empty(), "no cycle any more, remove it from the list: {gone:#?}");
 }
 
-/// What is not noted as changed is neither saved nor evaluated.
+/// An agent that is not recorded as changed is neither saved nor evaluated.
 fn changed_agents_are_noted() {
     for (path, text) in
         rust_files("src").filter(|(path, _)| path.starts_with("src/fleet") || path.ends_with("fleet.rs"))
     {
         let at = code(&text).find(|(_, line)| line.contains("agents.get_mut("));
-        assert_eq!(at, None, "{}: take an agent that is to be changed from `changes.agent(…)`", path.display());
+        assert_eq!(at, None, "{}: get an agent to change from `changes.agent(…)`", path.display());
     }
 }
 

@@ -22,8 +22,8 @@ pub(crate) fn trials() -> Vec<Case> {
         ),
         trial("mail: no login and no mail without TLS", NEEDS, no_clear_text),
         trial("mail: an unknown authority is not trusted", NEEDS, an_unknown_authority),
-        trial("mail: a refused recipient does not stop the other", NEEDS, a_refused_recipient),
-        trial("mail: a server that is busy is tried again", NEEDS, a_busy_server),
+        trial("mail: a rejected recipient does not stop the other", NEEDS, a_refused_recipient),
+        trial("mail: sending to a busy server is retried", NEEDS, a_busy_server),
         trial("test notify: prints the result of each receiver", NEEDS, test_notify),
     ]
 }

@@ -38,7 +38,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial(
             "pipe: a sidecar that starts late gets the latest state, with counts from zero",
             &[],
-            bad_sidecars::a_late_sidecar_hears,
+            bad_sidecars::a_late_sidecar_gets_the_report,
         ),
         trial("pipe: a restarted sidecar is found again", &[], bad_sidecars::a_dying_sidecar_is_done_without),
         trial("pipe: a reader that closes the output ends pipe and agent", &[], a_reader_that_goes_ends_it),

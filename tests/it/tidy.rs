@@ -1,4 +1,4 @@
-//! Holds the tree: pure parts, what every file opens with and how long it may be, links that lead somewhere.
+//! Checks of the source tree: pure modules, module comments, length of files, targets of links.
 //!
 //! It reads lines and does not parse Rust, which is enough for these checks.
 
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use crate::{Case, house, trial};
 
-/// The parts that take time as an argument and touch nothing outside.
+/// The modules without I/O, which get the time as an argument.
 const PURE: [&str; 5] = ["fleet", "rules", "alerts", "enforcement", "machine"];
 
-/// What no pure module may contain.
+/// Text that no pure module may contain.
 const IMPURE: [&str; 16] = [
     "async ",
     ".await",
@@ -31,7 +31,7 @@ const IMPURE: [&str; 16] = [
     "tracing::",
 ];
 
-/// The longest that a source file may be, in lines.
+/// The most lines of a source file.
 const LONGEST: usize = 800;
 
 pub(crate) fn trials() -> Vec<Case> {
@@ -49,8 +49,8 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files below a folder of the project, as paths from the project's folder; what is built, found by fuzzing or
-/// hidden is left out, but for `.ci`.
+/// All files below a folder of the project, as paths from the project's folder, without build output, results of fuzzing
+/// and hidden files, except `.ci`.
 pub(crate) fn files(below: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(below)];
@@ -94,7 +94,7 @@ fn pure_parts_are_pure() {
                     IMPURE
                         .iter()
                         .filter(|word| line.contains(*word))
-                        .map(|word| format!("{}:{at}: a pure part has no `{}`", path.display(), word.trim())),
+                        .map(|word| format!("{}:{at}: `{}` in a pure module", path.display(), word.trim())),
                 );
             }
         }
@@ -119,7 +119,7 @@ fn files_open_with_docs_and_stay_short() {
 }
 
 fn nothing_is_left_open() {
-    // In halves, so that this file does not find itself.
+    // In halves, so that this file is not found.
     let open =
         [["to", "do!("], ["unimpl", "emented!("], ["TO", "DO"], ["FIX", "ME"], ["XX", "X "]].map(|half| half.concat());
     let home = [["/ro", "ot/"], ["/ho", "me/"], ["/Us", "ers/"]].map(|half| half.concat());
@@ -159,7 +159,7 @@ fn links_lead_somewhere() {
                 led = headings.any(|line| anchor(line.trim_start_matches('#')) == heading);
             }
             if !led {
-                wrong.push(format!("{}: `{link}` leads nowhere", path.display()));
+                wrong.push(format!("{}: the target of `{link}` does not exist", path.display()));
             }
         }
     }
@@ -170,7 +170,7 @@ fn links_lead_somewhere() {
 const LOG_KEYS: [&str; 10] =
     ["timestamp", "level", "target", "message", "fields", "span", "spans", "filename", "line_number", "threadName"];
 
-/// The arguments of a macro's call, whose opening bracket `text` follows.
+/// The arguments of a macro call; `text` begins after its opening bracket.
 fn arguments(text: &str) -> Vec<String> {
     let (mut depth, mut is_quoted, mut is_escaped) = (0_u32, false, false);
     let mut found = vec![String::new()];
@@ -196,7 +196,7 @@ fn arguments(text: &str) -> Vec<String> {
     found.into_iter().map(|argument| argument.trim().to_owned()).collect()
 }
 
-/// The keys of a line that is logged with these arguments.
+/// The keys of a log line with these arguments.
 fn log_keys(arguments: &[String]) -> Vec<&str> {
     let fields = arguments.iter().filter(|argument| !argument.is_empty() && !argument.starts_with('"'));
     let keys = fields.filter(|field| !field.starts_with("target:") && !field.starts_with("parent:"));

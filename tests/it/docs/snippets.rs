@@ -43,7 +43,7 @@ const SECRETS: &str = "/run/secrets/";
 pub(super) fn trials() -> Vec<Case> {
     let mut trials = vec![
         trial("docs: code blocks have an info string", &[], code_blocks_have_an_info_string),
-        trial("docs: arguments of lookout are ones", &[], arguments_are_known),
+        trial("docs: commands of lookout have valid arguments", &[], arguments_are_known),
     ];
     for page in pages() {
         if !blocks(&text(&page)).is_empty() {

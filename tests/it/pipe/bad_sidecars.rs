@@ -89,7 +89,7 @@ pub(super) fn a_bad_sidecar_changes_nothing() {
     let mut without = None;
     for (does, expected) in [
         (None, "Connection refused"),
-        (Some(Does::Answers500), "answered 500"),
+        (Some(Does::Answers500), "HTTP 500"),
         (Some(Does::Refuses), "rejected by the sidecar: no"),
         (Some(Does::BreaksOff), "is incomplete"),
         (Some(Does::Hangs), ""),
@@ -121,7 +121,7 @@ pub(super) fn a_bad_sidecar_changes_nothing() {
     assert_eq!(Pipe::start(&setup, "h:1", &["--agent", "a", "--pattern", "x"]).end().2.code(), Some(2));
 }
 
-pub(super) fn a_late_sidecar_hears() {
+pub(super) fn a_late_sidecar_gets_the_report() {
     let setup = Setup::new("");
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
