@@ -74,7 +74,7 @@ pub struct Engine {
     machine: Machine,
     own: Arc<SidecarMetrics>,
     store: Store,
-    /// `None` once draining has begun.
+    /// `None` once draining started.
     dispatcher: Option<Dispatcher>,
     committer: Committer,
     /// A large update that is being applied part by part.

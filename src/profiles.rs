@@ -75,7 +75,7 @@ pub struct Profiles {
     now: Time,
 }
 
-/// Hashes with a secret key, so that nobody can construct a collision. The key is saved, so that digests that were saved
+/// Hashes with a secret key, so that collisions cannot be constructed. The key is saved, so that digests that were saved
 /// before a restart are found again.
 #[derive(Clone, Copy, Debug)]
 struct DigestBuilder(DigestKey);

@@ -1,7 +1,7 @@
 //! Rule files and rule evaluation: changes of the fleet go in, findings come out.
 //!
 //! It owns the compiled rules, the windows over counters, and the times at which a value changes without a report. It does
-//! no I/O and reads no clock: `now` is an argument. A finding says what holds now; the state of alerts belongs to `alerts`.
+//! no I/O and reads no clock: `now` is an argument. A finding is what holds now; the state of alerts belongs to `alerts`.
 
 pub mod compile;
 pub mod description;

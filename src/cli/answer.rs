@@ -113,7 +113,7 @@ pub(super) const NO_AGENTS: &str =
     "no agents yet; `lookout setup TOOL` prints the settings with which a tool reports its agents";
 
 /// What to do when no receiver is configured.
-pub(super) const NO_RECEIVERS: &str = "no receivers: alerts are logged and served, but nobody is notified; set \
+pub(super) const NO_RECEIVERS: &str = "no receivers: alerts are logged and served, but no notifications are sent; set \
                                        SLACK_WEBHOOK_URL, or add `receivers` to the configuration file";
 
 /// A remark about columns that a table leaves out.

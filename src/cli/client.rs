@@ -151,7 +151,7 @@ impl Client {
             StatusCode::NOT_FOUND if !has_message => "; check that this is the address of a lookout sidecar",
             _ => "",
         };
-        anyhow!("{} answered {}{error}{remedy}", self.address(), status.as_u16())
+        anyhow!("{}: HTTP {}{error}{remedy}", self.address(), status.as_u16())
     }
 }
 
@@ -241,23 +241,23 @@ mod tests {
         for (answer, error) in [
             (
                 "HTTP/1.1 403 Forbidden\r\ncontent-length: 23\r\n\r\n{\"error\": \"no \u{7}access\"}",
-                "http://HERE/base answered 403; give a token with --token-file",
+                "http://HERE/base: HTTP 403; give a token with --token-file",
             ),
             (
                 "HTTP/1.1 401 Unauthorized\r\ncontent-length: 22\r\n\r\n{\"error\": \"no access\"}",
-                "http://HERE/base answered 401: no access; give a token with --token-file",
+                "http://HERE/base: HTTP 401: no access; give a token with --token-file",
             ),
             (
                 "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n",
-                "http://HERE/base answered 404; check that this is the address of a lookout sidecar",
+                "http://HERE/base: HTTP 404; check that this is the address of a lookout sidecar",
             ),
             (
                 "HTTP/1.1 404 Not Found\r\ncontent-length: 26\r\n\r\n{\"error\": \"no such alert\"}",
-                "http://HERE/base answered 404: no such alert",
+                "http://HERE/base: HTTP 404: no such alert",
             ),
             (
                 "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n",
-                "http://HERE/base answered 302",
+                "http://HERE/base: HTTP 302",
             ),
             (
                 "HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n",

@@ -288,7 +288,7 @@ mod tests {
 
         no agents yet; `lookout setup TOOL` prints the settings with which a tool reports its agents
 
-        no receivers: alerts are logged and served, but nobody is notified; set SLACK_WEBHOOK_URL, or add `receivers` to the configuration file
+        no receivers: alerts are logged and served, but no notifications are sent; set SLACK_WEBHOOK_URL, or add `receivers` to the configuration file
         ");
     }
 

@@ -36,7 +36,7 @@ pub struct TestRouteArgs {
     pub config: ConfigArgs,
 }
 
-/// Answers from the configuration alone: contacts no sidecar and notifies nobody.
+/// Answers from the configuration alone: contacts no sidecar and sends nothing.
 pub(super) fn run(args: &TestRouteArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let config = args.config.source(env).load()?;
     let now = match &args.at {

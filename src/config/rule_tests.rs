@@ -1,7 +1,7 @@
 //! Test files of rules: the configuration sections that rules and alerts depend on, and the tests.
 //!
-//! A test sees the rules as the program would, so its settings are read and checked by the same code. Refuses the
-//! sections that no rule depends on, and to know what a test is: that is its reader's business.
+//! Rules are read and checked by the same code as in the program. Sections that no rule depends on are rejected, and the
+//! tests themselves are left to their reader.
 
 use std::path::{Path, PathBuf};
 
@@ -87,6 +87,6 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<RuleTests<T>, ConfigErro
 }
 
 /// The text of the file `name` in the directory of a test file.
-pub fn read_beside(folder: &Path, name: &str) -> Result<String, String> {
+pub fn read_relative(folder: &Path, name: &str) -> Result<String, String> {
     file::read(&folder.join(name))
 }

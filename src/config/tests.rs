@@ -34,7 +34,7 @@ fn load_env(env: &[(&str, &str)]) -> Result<Config, String> {
 }
 
 #[track_caller]
-fn refused(text: &str, problems: &[&str]) {
+fn check_rejected(text: &str, problems: &[&str]) {
     let error = load(text, &[]).expect_err(text);
     assert_eq!(error.lines().collect::<Vec<_>>(), problems, "{text}");
     assert!(!error.contains(SECRET), "{error}");
@@ -165,13 +165,13 @@ fn invalid_values_are_reported_with_file_key_value_and_remedy() {
         ),
         ("- listen", "lookout.yaml: expected keys and values at the top level, such as `listen: 127.0.0.1:9797`"),
     ] {
-        refused(text, &[problem]);
+        check_rejected(text, &[problem]);
     }
 }
 
 #[test]
 fn all_problems_are_reported_at_once() {
-    refused(
+    check_rejected(
         "listn: 1\nagents: {timeout: 30, max_idel: 5m}\nsources: [{name: a}, 3]\n\
          receivers: [{name: ops, min_level: warn, slack: hunter2-4711}, {name: oncall, email: {to: 3, smtp: {}}}]",
         &[
@@ -191,7 +191,7 @@ fn all_problems_are_reported_at_once() {
 
 #[test]
 fn syntax_errors_have_line_and_column_and_never_quote_the_line() {
-    refused(
+    check_rejected(
         "listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n",
         &["lookout.yaml: line 2, column 1: duplicate key `listen`: keep one"],
     );
@@ -208,7 +208,7 @@ fn unreadable_files_are_reported() {
     let missing = ConfigSource { file: Some("/nowhere/lookout.yaml".into()), env: Environment::default() }.load();
     assert_eq!(missing.expect_err("missing").to_string(), "/nowhere/lookout.yaml: no such file; check the path");
     let large = format!("# {}", "x".repeat(1024 * 1024));
-    refused(&large, &["lookout.yaml: larger than 1 MiB; split it or check the path"]);
+    check_rejected(&large, &["lookout.yaml: larger than 1 MiB; split it or check the path"]);
     let dir = tempfile::tempdir().expect("dir");
     let path = dir.path().join("a.yaml");
     std::fs::write(&path, b"a: \xff").expect("write");

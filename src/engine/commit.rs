@@ -118,8 +118,8 @@ impl Committer {
         self.is_dirty = true;
     }
 
-    /// Answers at once, or, if notices wait to be written, when they are: whoever is answered can rely on the notification
-    /// of what was sent.
+    /// Answers at once, or, if notices wait to be written, when they are: a sender that got its answer
+    /// can rely on the notification.
     pub(super) fn answer(&mut self, answer: impl FnOnce() + Send + 'static) {
         if self.notices.len() == self.sent { answer() } else { self.answers.push(Box::new(answer)) }
     }

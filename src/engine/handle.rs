@@ -41,7 +41,7 @@ pub enum Bulk {
     Usage(DecodedPush<UsageBatch<'static>>, DecodePermit, oneshot::Sender<Result<(Accepted, Logged), IngestError>>),
     /// The outcome of a poll.
     Poll(PollReport),
-    /// What an export of telemetry says about agents, and a channel for when it was applied.
+    /// The agents' part of an export of telemetry, and a channel for when it was applied.
     Telemetry(TelemetryUpdate, oneshot::Sender<()>),
 }
 
@@ -54,7 +54,7 @@ pub enum Control {
     Health(oneshot::Sender<Result<(), String>>),
     /// The pending and firing alerts that match.
     Alerts(AlertFilter, oneshot::Sender<Vec<AlertView>>),
-    /// Resumes (`true`) or pauses evaluation and polling; by whom.
+    /// Resumes (`true`) or pauses evaluation and polling, with the author.
     Monitoring(bool, String, oneshot::Sender<()>),
     /// About silences, acknowledgements, and notifications of an alert.
     Silence(SilenceCommand),
@@ -74,9 +74,9 @@ pub enum SilenceCommand {
     Silences(oneshot::Sender<Vec<Silence>>),
     /// Create this silence, or change the one with its id.
     Begin(Box<Silence>, SilenceReply<()>),
-    /// Expire the silence with this id; by whom.
+    /// Expire the silence with this id, with the author.
     End(String, String, SilenceReply<()>),
-    /// Acknowledge an alert: which, by whom, with what comment.
+    /// Acknowledge an alert: its fingerprint, the author, the comment.
     Acknowledge(Fingerprint, String, String, SilenceReply<()>),
     /// What each receiver was notified of an alert.
     NotificationStatuses(Fingerprint, oneshot::Sender<Option<Box<AlertExplanation>>>),
@@ -156,7 +156,7 @@ impl EngineHandle {
     }
 
     /// Applies pushed usage. A read that begins after this returned sees its effect, and so does the next start, unless the
-    /// answer says `in_memory_only`.
+    /// answer has `in_memory_only`.
     pub async fn push_usage(
         &self,
         usage: DecodedPush<UsageBatch<'static>>,
@@ -186,7 +186,7 @@ impl EngineHandle {
         self.bulk.send(Bulk::Poll(report)).await.map_err(|_| Stopped)
     }
 
-    /// Sends what telemetry says about agents; waits while the queue is full. A read that begins after `done` was answered
+    /// Sends the agents' part of telemetry; waits while the queue is full. A read that begins after `done` was answered
     /// sees its effect.
     pub async fn telemetry(&self, distilled: TelemetryUpdate, done: oneshot::Sender<()>) -> Result<(), Stopped> {
         self.bulk.send(Bulk::Telemetry(distilled, done)).await.map_err(|_| Stopped)
@@ -197,7 +197,7 @@ impl EngineHandle {
         self.ask(Control::View).await
     }
 
-    /// Whether alerts are evaluated and can be delivered; the error says why not.
+    /// Whether alerts are evaluated and can be delivered; the error gives the reason.
     pub async fn health(&self) -> Result<Result<(), String>, Stopped> {
         self.ask(Control::Health).await
     }

@@ -47,7 +47,7 @@ impl Engine {
         drop(self.step(now, MachineEvent::Observed(SidecarObservation { store_ok, lag: self.lag, oldest })));
     }
 
-    /// Whether alerts are evaluated and can be delivered; the error says why not.
+    /// Whether alerts are evaluated and can be delivered; the error gives the reason.
     pub(super) fn health(&self, now: Time) -> Result<(), String> {
         if self.machine.is_paused() {
             return Err("monitoring is paused".to_owned());

@@ -175,7 +175,7 @@ impl Engine {
         }
     }
 
-    /// Runs until `stop` is received, which says how long draining may take; then drains and returns.
+    /// Runs until `stop` is received, with the time that draining may take; then drains and returns.
     pub async fn run(mut self, queues: Queues, mut reports: mpsc::Receiver<DeliveryReport>, mut stop: StopSignal) {
         let Queues { mut bulk, mut control, mut hooks } = queues;
         let mut saving = tokio::time::interval(SAVE_EVERY);

@@ -158,7 +158,7 @@ impl TelemetryHandle {
 
 /// Serves both queues until `stop`, or until no handle is left. Bodies of more than `limit` bytes are rejected.
 ///
-/// What exports say about agents goes to `engine`; while its queue is full, exports wait. A sender is answered once its
+/// The agents' part of exports goes to `engine`; while its queue is full, exports wait. A sender is answered once its
 /// export was applied; the next export does not wait for that.
 pub async fn run(
     mut inbox: Inbox,

@@ -110,7 +110,7 @@ impl ExpectedConfig {
     }
 }
 
-/// Whether `name` is valid for a project or an agent; the error says why not.
+/// Whether `name` is valid for a project or an agent; the error gives the reason.
 fn is_plain(name: &str) -> Result<(), String> {
     match name {
         "" => Err("is empty; give it a name".to_owned()),

@@ -16,7 +16,7 @@ use super::agent::{AgentReport, NOT_RUNNING};
 const MAX_DURATION: Duration = Duration::from_secs(32 * 86_400);
 
 impl ActiveRateLimit {
-    /// The limit in effect at `now`, given the one in effect `before` and a new hit; `None` if the hit says that it has ended.
+    /// The limit in effect at `now`, given the one in effect `before` and a new hit; `None` if the hit reports its end.
     pub(super) fn after(before: Option<&Self>, now: Time, hit: &RateLimitHit) -> Option<Self> {
         let reported = hit.until.map(|until| until.min(now.plus(MAX_DURATION)));
         if reported.is_some_and(|until| until <= now) {
@@ -149,7 +149,7 @@ pub(super) fn apply_telemetry(agent: &mut Agent, now: Time, telemetry: &AgentTel
     for limit in &telemetry.rate_limits {
         keep(agent, RateLimit { reset_at: limit.reset_at.map(ours), ..limit.clone() });
     }
-    // A metric with both results has one timestamp for both, which does not tell which was last.
+    // A metric with both results has one timestamp for both, which does not show which was last.
     let (limited, succeeded) = match &telemetry.rate_limited {
         Some((at, _)) if telemetry.answered == Some(*at) => (None, None),
         last_hit => (last_hit.as_ref(), telemetry.answered),

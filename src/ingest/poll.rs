@@ -1,7 +1,7 @@
 //! The poll loop: one task for each source, which polls it at its interval, retrying with back-off.
 //!
 //! A failed poll is reported with its reason and changes no agent. Batches of polls have no `ttl`: when agents of a polled
-//! source go stale depends on the source's interval and on whether it responds, which the fleet knows from the reports.
+//! source go stale depends on the source's interval and on whether it responds, which the fleet gets from the reports.
 
 pub(super) mod http_json;
 pub(super) mod orchestrator_cc;

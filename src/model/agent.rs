@@ -29,7 +29,7 @@ pub enum AgentStatus {
     WaitingDependency,
     /// Waiting for an answer by a person.
     WaitingQuestion,
-    /// Stopped on purpose, to be resumed later.
+    /// Paused by a person or a budget, to be resumed later.
     Paused,
     /// Finished successfully.
     Completed,
@@ -408,7 +408,7 @@ impl Agent {
         }
     }
 
-    /// Since when its status says that it is not working: idle, waiting, paused or ended.
+    /// Since when its status is one of not working: idle, waiting, paused or ended.
     pub fn idle_since(&self) -> Option<Time> {
         match self.status {
             None | Some(AgentStatus::Starting | AgentStatus::Running) => None,

@@ -132,7 +132,7 @@ pub struct Alert {
     pub inhibited_by: Option<Arc<str>>,
     /// Since when the condition holds, as computed from its cause.
     pub started_at: Time,
-    /// When that was noticed. Part of its key, which it tells from that of earlier alerts with this fingerprint.
+    /// When that was noticed. Part of its key, so that earlier alerts with this fingerprint have other keys.
     pub noticed_at: Time,
     /// When it began to fire.
     pub fired_at: Option<Time>,

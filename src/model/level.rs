@@ -14,7 +14,7 @@ pub enum Level {
     Warning,
     /// Worth a look now.
     Error,
-    /// Worth waking somebody up.
+    /// Worth a page at night.
     Critical,
 }
 

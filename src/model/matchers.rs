@@ -82,7 +82,7 @@ impl Label {
 pub struct Matchers(BTreeMap<Label, String>);
 
 impl Matchers {
-    /// Matchers by label; the error says what is wrong with them.
+    /// Matchers by label; the error names what is invalid.
     pub fn new(matchers: BTreeMap<Label, String>) -> Result<Self, String> {
         if matchers.is_empty() {
             return Err("there is no matcher; name at least one label, like agent_name".to_owned());
@@ -109,7 +109,7 @@ impl Matchers {
         Self::new(matchers)
     }
 
-    /// Whether they all match what `value` says of each label; a label that is not there is empty.
+    /// Whether they all match the labels that `value` returns; an absent label is empty.
     pub fn matches<'a>(&self, value: impl Fn(Label) -> Option<&'a str>) -> bool {
         self.0.iter().all(|(label, pattern)| glob(pattern, value(*label).unwrap_or_default()))
     }

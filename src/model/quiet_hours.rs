@@ -1,4 +1,4 @@
-//! Quiet hours: recurring times in which a receiver is not notified, or a rule notifies nobody.
+//! Quiet hours: recurring times in which a receiver is not notified, or a rule sends no notifications.
 
 use std::fmt;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl QuietHours {
         (at > now).then_some(at)
     }
 
-    /// When the stretch ends that includes `now`; it may have begun today or yesterday.
+    /// When the quiet hours that include `now` end; they may have begun yesterday.
     fn end_of_one(&self, now: Time) -> Option<Time> {
         let local = now.to_jiff().to_zoned_datetime(self.zone.clone());
         let days = [local.clone(), local.saturating_sub(1.day())];

@@ -1,4 +1,4 @@
-//! A rate limit in effect for an agent: since when, and until when if the provider says so.
+//! A rate limit in effect for an agent: since when, and until when if the provider reports that.
 //!
 //! It ends with the first successful request, or at its end. If no end was reported, it ends when no request was
 //! rate-limited for the window of the built-in rule RateLimited.

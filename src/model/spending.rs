@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::Time;
 
-/// The short window in minutes: long enough for one slow request, short enough to let go of a burst soon.
+/// The short window in minutes: long enough for one slow request, short enough to drop a burst soon.
 const SHORT_MINUTES: i64 = 5;
 /// The short window in seconds.
 const SHORT: f64 = SHORT_MINUTES as f64 * 60.0;
@@ -78,7 +78,7 @@ pub struct UsageReport {
     pub tokens: u64,
     /// The increase in US dollars.
     pub cost: f64,
-    /// Since when the agent's status says that it is not working; `None` while it is.
+    /// Since when the agent's status is one of not working; `None` while it is working.
     pub idle_since: Option<Time>,
 }
 
@@ -108,7 +108,7 @@ pub struct Spending {
     reports_progress: bool,
     /// Tokens since its progress, phase or task last changed.
     since_progress: u64,
-    /// Tokens since its status says that it is not working.
+    /// Tokens since its status is one of not working.
     idle_tokens: u64,
     /// The digest of the last error.
     error: u32,
@@ -134,7 +134,7 @@ fn decay(seconds: f64) -> f64 {
 }
 
 impl Spending {
-    /// The statistics of an agent without usage; `reports_progress` says whether it has reported progress.
+    /// The statistics of an agent without usage; `reports_progress` is whether it has reported progress.
     pub fn new(reports_progress: bool) -> Self {
         Self { reports_progress, ..Self::default() }
     }
@@ -220,7 +220,7 @@ impl Spending {
         self.minute = minute;
     }
 
-    /// Records that the progress, phase or task changed. `is_progress` says that it was not only the task.
+    /// Records that the progress, phase or task changed. `is_progress` is whether it was more than the task.
     pub fn record_progress(&mut self, is_progress: bool) {
         self.reports_progress |= is_progress;
         self.since_progress = 0;
@@ -303,7 +303,7 @@ impl Spending {
         self.reports_progress.then_some(self.since_progress)
     }
 
-    /// Tokens since its status says that it is not working; `None` before any usage.
+    /// Tokens since its status is one of not working; `None` before any usage.
     pub fn idle_tokens(&self) -> Option<u64> {
         self.observed_since.map(|_| self.idle_tokens)
     }

@@ -68,7 +68,7 @@ pub enum Suppressed {
         /// When they end.
         until: Time,
     },
-    /// Somebody acknowledged it at this level or a higher one.
+    /// It is acknowledged, at this level or a higher one.
     Acknowledged {
         /// Who.
         by: Arc<str>,
@@ -205,7 +205,7 @@ pub enum TimelineEvent {
         /// Why, when it was not that the condition cleared.
         ending: Option<Ending>,
     },
-    /// Somebody acknowledged it.
+    /// It was acknowledged.
     Acknowledged {
         /// Who.
         by: Arc<str>,

@@ -124,7 +124,7 @@ fn expand_unit<'u>(unit: &'u str, words: &[(&'static str, &'static str)]) -> &'u
 where
     'static: 'u,
 {
-    // Annotations such as `{request}` repeat what the name says.
+    // Annotations such as `{request}` repeat the name.
     if unit.contains(['{', '}']) || unit == "1" {
         return "";
     }

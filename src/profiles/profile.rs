@@ -179,7 +179,7 @@ pub(super) enum EventMatch {
 pub(super) enum RequestKind {
     /// No request.
     None,
-    /// A request that ended; failed when its attributes say so.
+    /// A request that ended; failed if its attributes report an error.
     Ended,
     /// A request that failed.
     Failed,

@@ -106,7 +106,7 @@ fn codex_counts_once_in_logs_and_metrics() {
 }
 
 #[test]
-fn gemini_cli_counts_once_beside_its_gen_ai_metrics() {
+fn gemini_cli_counts_once_with_its_gen_ai_metrics() {
     let paths = ["001-traces", "002-logs", "003-metrics"].map(|it| format!("gemini-cli/success-http-{it}.json"));
     let usage = [2120, 42, 4000, 0, 18];
     check(

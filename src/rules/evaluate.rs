@@ -76,7 +76,7 @@ fn changed(seen: &mut Option<EvaluatedState>, read: &[Indicator], agent: &Agent,
 }
 
 impl Rules {
-    /// Updates the windows of an agent for the indicators in `changed`. `in_full` says that a new agent was observed from the
+    /// Updates the windows of an agent for the indicators in `changed`. `in_full` is whether a new agent was observed from the
     /// start, so that its first values are increases.
     pub(super) fn track(&mut self, now: Time, fleet: &Snapshot, slot: u32, changed: Indicators, in_full: bool) {
         if self.set.tracks.is_empty() {

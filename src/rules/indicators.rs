@@ -93,7 +93,7 @@ indicators! {
         let same = agent.spending.as_ref().and_then(|spending| spending.same_errors(now));
         same.map_or(Reading::NotApplicable, |count| Reading::Value(f64::from(count)))
     }).fades(Drift::Falls, |agent| agent.spending.as_ref().map_or(0, |it| it.error_basis()));
-    /// Tokens since the agent's status says that it is not working.
+    /// Tokens since the agent's status is one of not working.
     IdleSpendingTokens = "idle_spending_tokens": of_agent(idle_spending_tokens);
     /// Requests to a model.
     Requests = "requests": counter(|agent, _| CounterValue::by(&agent.requests))

@@ -94,7 +94,7 @@ impl DatabaseLocation {
         Ok(connection)
     }
 
-    /// A read-only connection in addition to the main one; `is_writable` tells whether the main one can write.
+    /// A read-only connection in addition to the main one; `is_writable` is whether the main one can write.
     pub(super) fn connect_reader(&self, layout: &Layout, is_writable: bool) -> Result<Connection, StoreError> {
         let connection = match self {
             Self::File(path) if !is_writable => connect_read_only(path, layout).map_err(self.failed("open"))?,

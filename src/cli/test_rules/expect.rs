@@ -330,7 +330,7 @@ fn message(wanted: &Value, notice: &Notice, sent: &[Sent], start: Time, folder: 
         Err(error) => return Some(format!("{head}\n  could not be built: {error}")),
     };
     let (wanted, got) = match wanted {
-        Value::String(file) => match crate::config::rule_tests::read_beside(folder, file) {
+        Value::String(file) => match crate::config::rule_tests::read_relative(folder, file) {
             // Line endings of the file and newlines at its end do not matter.
             Ok(text) => (plain(&text), plain(&body)),
             Err(error) => return Some(format!("{head}\n  {file}: {error}")),

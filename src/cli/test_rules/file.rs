@@ -89,7 +89,7 @@ pub struct SilenceInput {
     #[serde(with = "crate::model::duration")]
     pub duration: Duration,
     /// Who creates it.
-    #[serde(default = "somebody")]
+    #[serde(default = "unknown")]
     pub created_by: String,
     /// The reason.
     #[serde(default)]
@@ -111,7 +111,7 @@ pub struct AckInput {
     /// The source.
     pub source: Option<String>,
     /// Who acknowledges it.
-    #[serde(default = "somebody")]
+    #[serde(default = "unknown")]
     pub by: String,
     /// The comment.
     #[serde(default)]
@@ -188,8 +188,8 @@ fn silence() -> String {
     "silence".to_owned()
 }
 
-fn somebody() -> String {
-    "somebody".to_owned()
+fn unknown() -> String {
+    "unknown".to_owned()
 }
 
 const fn minute() -> Duration {

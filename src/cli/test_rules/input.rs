@@ -141,7 +141,7 @@ fn single(input: &TestInput, start: Time) -> Result<Option<TimedEvent>, String> 
             })))
         }
         TestInput { unsilence: Some(id), .. } => {
-            Some(TimedEvent::Arrives(RecordedInput::Unsilence { id: id.as_str().into(), by: "somebody".into() }))
+            Some(TimedEvent::Arrives(RecordedInput::Unsilence { id: id.as_str().into(), by: "unknown".into() }))
         }
         TestInput { ack: Some(ack), .. } => Some(TimedEvent::Arrives(acknowledged(ack)?)),
         TestInput { restart: Some(down), .. } => Some(TimedEvent::Restart(*down)),

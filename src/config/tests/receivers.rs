@@ -14,8 +14,8 @@ fn receivers_and_sources_are_validated() {
             "lookout.yaml: receivers[0].slack.webhook_url: it can't be read; it should look like https://hooks.slack.com/services/…",
         ),
         (
-            "receivers: [{name: a, email: {to: [nobody], from: a@b.example, smtp: {host: m}}}]",
-            "lookout.yaml: receivers[0].email.to[0]: `nobody` is not a mail address; write it like ops@example.com",
+            "receivers: [{name: a, email: {to: [ops], from: a@b.example, smtp: {host: m}}}]",
+            "lookout.yaml: receivers[0].email.to[0]: `ops` is not a mail address; write it like ops@example.com",
         ),
         (
             "receivers: [{name: a, slack: {webhook_url_file: /x}}, {name: a, slack: {webhook_url_file: /x}}]",
@@ -30,7 +30,7 @@ fn receivers_and_sources_are_validated() {
             "lookout.yaml: sources[0].interval: 1ms is out of range; use 100ms to 1d",
         ),
     ] {
-        refused(text, &[problem]);
+        check_rejected(text, &[problem]);
     }
     for (env, problem) in [
         (
@@ -66,8 +66,8 @@ fn mail_settings_of_shorthand_variables_follow_port_and_user() {
         ),
         (&[("ALERT_EMAIL_TO", "a@b.example")], Err("ALERT_EMAIL_TO: requires a mail server; set SMTP_HOST too")),
         (
-            &[("SMTP_HOST", "m"), ("ALERT_EMAIL_TO", "nobody")],
-            Err("ALERT_EMAIL_TO: `nobody` is not a mail address; use ops@example.com,oncall@example.com, for example"),
+            &[("SMTP_HOST", "m"), ("ALERT_EMAIL_TO", "ops")],
+            Err("ALERT_EMAIL_TO: `ops` is not a mail address; use ops@example.com,oncall@example.com, for example"),
         ),
         (
             &[("SMTP_HOST", "m"), ("ALERT_EMAIL_TO", ",")],
@@ -94,7 +94,7 @@ fn mail_settings_of_shorthand_variables_follow_port_and_user() {
 
 #[test]
 fn configured_receivers_override_shorthand_variables() {
-    let env = [("SLACK_WEBHOOK_URL", HOOK), ("ALERT_EMAIL_TO", "nobody")];
+    let env = [("SLACK_WEBHOOK_URL", HOOK), ("ALERT_EMAIL_TO", "ops")];
     let file = "receivers: [{name: ops, slack: {webhook_url_file: /run/x}}]";
     let config = load(file, &env).expect("valid");
     assert_eq!(config.receivers.iter().map(|receiver| receiver.common.name.as_str()).collect::<Vec<_>>(), ["ops"]);

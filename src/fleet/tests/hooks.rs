@@ -32,10 +32,10 @@ impl TestFleet {
         self.agent("a")
     }
 
-    fn telemetry(&mut self, seconds: i64, refused: u64) -> &Agent {
+    fn telemetry(&mut self, seconds: i64, rate_limited: u64) -> &Agent {
         let (project, agent) = ("shop".into(), "a".into());
         let telemetry =
-            AgentTelemetry { project, agent, requests: 10, rate_limit_hits: refused, ..AgentTelemetry::default() };
+            AgentTelemetry { project, agent, requests: 10, rate_limit_hits: rate_limited, ..AgentTelemetry::default() };
         self.until(seconds);
         self.fleet.telemetry(at(seconds), &[telemetry]);
         self.agent("a")

@@ -329,16 +329,16 @@ fn a_late_report_is_rejected() {
     assert_eq!(push("a", Some(("x", 1)), 0), (None, Some(0)));
     assert_eq!(push("a", Some(("x", 3)), 30), (None, Some(30)));
     for late in [1, 2, 3] {
-        let (refused, tokens) = push("a", Some(("x", late)), 20);
-        let (reason, error) = refused.expect("a refusal");
+        let (rejected, tokens) = push("a", Some(("x", late)), 20);
+        let (reason, error) = rejected.expect("a rejection");
         assert!(reason == RejectReason::Late && error.starts_with("a newer report of the same run"), "{error}");
         assert_eq!(tokens, Some(30), "report {late}");
     }
     assert_eq!(push("a", Some(("x", 4)), 40), (None, Some(40)));
     // The next run counts from zero, and further reports of the previous run are late.
     assert_eq!(push("a", Some(("y", 1)), 0), (None, Some(40)));
-    let (refused, tokens) = push("a", Some(("x", 5)), 50);
-    assert!(refused.expect("a refusal").1.starts_with("another run has reported under this name since"));
+    let (rejected, tokens) = push("a", Some(("x", 5)), 50);
+    assert!(rejected.expect("a rejection").1.starts_with("another run has reported under this name since"));
     assert_eq!((tokens, push("a", Some(("y", 2)), 5)), (Some(40), (None, Some(45))));
     // Reports without a number are accepted in any order, and each agent is numbered separately.
     assert_eq!(push("a", None, 6), (None, Some(46)));

@@ -14,11 +14,11 @@ fn limited(watch: &TestFleet) -> Option<(i64, Option<i64>)> {
     Some((seconds(limited.since), limited.until.map(seconds)))
 }
 
-fn counted(requests: u64, errors: u64, refused: u64) -> AgentUpdate<'static> {
+fn counted(requests: u64, errors: u64, rate_limited: u64) -> AgentUpdate<'static> {
     AgentUpdate {
         requests: Some(requests),
         request_errors: Some(errors),
-        rate_limit_hits: Some(refused),
+        rate_limit_hits: Some(rate_limited),
         ..a(AgentStatus::Running)
     }
 }

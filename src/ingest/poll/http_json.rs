@@ -81,7 +81,7 @@ impl HttpJson {
             Ok(nodes) => nodes,
             Err(error) => return Err(reported.unwrap_or(error)),
         };
-        // Beside agents, `error` is a field of the page; without agents it is the reason why there are none.
+        // With agents on the page, `error` is a field like others; without agents it is the reason why there are none.
         if let Some(error) = reported.as_ref().filter(|_| nodes.is_empty()) {
             return Err(error.clone());
         }

@@ -136,7 +136,7 @@ mod tests {
         json.iter().map(|source| serde_json::from_value(source.clone()).expect("a source")).collect()
     }
 
-    /// The good source with `change` merged in must yield exactly the problem `key`, which says `part`.
+    /// The good source with `change` merged in must yield exactly the problem `key`, whose message contains `part`.
     fn check(change: serde_json::Value, key: &str, part: &str) {
         let mut source: serde_json::Value = serde_json::from_str(GOOD).expect("JSON");
         let fields = source.as_object_mut().expect("an object");

@@ -482,7 +482,7 @@ fn a_model_is_one_group_under_all_its_names() {
 fn the_digest_key_is_random_and_survives_a_restart() {
     let (mut first, mut second) = (new_profiles(), new_profiles());
     let key = |profiles: &mut Profiles| profiles.take_counting().key;
-    assert_ne!(key(&mut first), key(&mut second), "nobody can construct a collision");
+    assert_ne!(key(&mut first), key(&mut second), "the key is random");
     second.restore(CountingState { since: Some(1), ..first.take_counting() });
     assert_eq!(key(&mut first), key(&mut second));
     assert!(!format!("{:?}", first.take_counting()).contains(&format!("{}", key(&mut first).expect("a key").0[0])));

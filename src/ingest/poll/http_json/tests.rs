@@ -145,7 +145,7 @@ fn only_an_empty_list_is_an_empty_fleet() {
 }
 
 #[test]
-fn an_error_beside_agents_keeps_them_and_removes_none() {
+fn an_error_on_a_page_with_agents_keeps_them_and_removes_none() {
     let batches =
         page("$.agents[*]").read(r#"{"agents": [{"id": "a"}], "error": "half of it"}"#, now(), "web").expect("batches");
     assert_eq!((batches[0].agents.len(), batches[0].complete), (1, false));
