@@ -369,6 +369,12 @@ impl Alerts {
         }
     }
 
+    /// The slot of the alert of `rule` for `subject`. Unlike its fingerprint this needs no digest.
+    fn slot_of(&self, rule: &str, subject: &Subject) -> Option<u32> {
+        let is_of_rule = |slot: &&u32| self.entry(**slot).is_some_and(|entry| *entry.alert.rule == *rule);
+        self.by_subject.get(subject)?.iter().find(is_of_rule).copied()
+    }
+
     fn policy(&self, rule: RuleId) -> Option<Arc<RulePolicy>> {
         self.policies.get(usize::from(rule.0)).cloned()
     }

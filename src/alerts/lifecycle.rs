@@ -4,19 +4,18 @@ use std::sync::Arc;
 
 use super::inhibit::inhibits;
 use super::{AlertEntry, Alerts, MAX_ALERTS};
-use crate::model::{Alert, AlertState, Ending, Finding, Fingerprint, Level, Time, TimelineEvent};
+use crate::model::{Alert, AlertState, Ending, Finding, Level, Time, TimelineEvent};
 
 impl Alerts {
     /// Opens, updates or resolves the alert that `finding` is about.
     pub(super) fn apply_finding(&mut self, now: Time, finding: Finding) {
         let Some(policy) = self.policy(finding.rule) else { return };
-        let fingerprint = Fingerprint::of(&policy.name, &finding.subject);
-        let known = self.by_fingerprint.get(&fingerprint).copied();
+        let known = self.slot_of(&policy.name, &finding.subject);
         let open =
             known.filter(|slot| self.entry(*slot).is_some_and(|entry| entry.alert.state != AlertState::Resolved));
         let Some(slot) = open else {
             if let Some(level) = finding.level.filter(|_| finding.ending.is_none()) {
-                self.open_alert(now, known, fingerprint, policy, level, finding);
+                self.open_alert(now, known, policy, level, finding);
             }
             return;
         };
@@ -35,7 +34,6 @@ impl Alerts {
         &mut self,
         now: Time,
         known: Option<u32>,
-        fingerprint: Fingerprint,
         policy: Arc<crate::model::RulePolicy>,
         level: Level,
         finding: Finding,
@@ -61,7 +59,6 @@ impl Alerts {
             (state.sequence, state.suppressed, state.undelivered) = (0, None, None);
         }
         let mut alert = Alert {
-            fingerprint,
             source: finding.source,
             agent_type: finding.agent_type,
             value: finding.value,

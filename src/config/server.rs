@@ -105,6 +105,9 @@ const MAX_TOKEN_NAME: usize = 100;
 
 /// Parses `lookout.example.com` or `lookout.example.com:9797` into lower case without a trailing dot.
 pub(crate) fn host_and_port(text: &str) -> Result<(String, Option<u16>), String> {
+    if let Some(plain) = plain_host_and_port(text) {
+        return Ok(plain);
+    }
     let wrong = || {
         let shown = text::clean(&mask::url(text), 100).into_owned();
         format!("`{shown}` is not a host; use a name or an address with or without a port, such as lookout.example.com")
@@ -124,6 +127,24 @@ pub(crate) fn host_and_port(text: &str) -> Result<(String, Option<u16>), String>
     }
     let host = inner.parse::<IpAddr>().map_or_else(|_| inner.to_owned(), |ip| ip.to_canonical().to_string());
     Ok((host, authority.port_u16()))
+}
+
+/// The same for a name in lower case, as most requests have it; `None` for any other text.
+fn plain_host_and_port(text: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
+    let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    if !host.starts_with(|letter: char| letter.is_ascii_lowercase())
+        || host.ends_with('.')
+        || !host.bytes().all(is_plain)
+    {
+        return None;
+    }
+    let port = match port {
+        None => None,
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
+        Some(_) => return None,
+    };
+    Some((host.to_owned(), port))
 }
 
 /// TLS of all listeners; without a certificate they serve plain HTTP.

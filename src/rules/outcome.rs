@@ -84,10 +84,11 @@ pub(super) fn rule_id(place: usize) -> RuleId {
 
 /// Since when a level is reached: of a growing value, since it crossed the lowest threshold.
 pub(super) fn since(rule: &Rule, outcome: &RuleOutcome, now: Time) -> Time {
-    let is_growing = matches!(rule.expr, Expr::Now) && rule.indicator.row().drift == Drift::Grows;
-    match (outcome.level, outcome.value, rule.thresholds.lowest()) {
-        (Some(_), Some(value), Some((_, lowest))) if is_growing && rule.thresholds.when == Comparison::AtLeast => {
-            now.minus(Duration::try_from_secs_f64((value - lowest).max(0.0)).unwrap_or_default())
+    let is_growing = || matches!(rule.expr, Expr::Now) && rule.indicator.row().drift == Drift::Grows;
+    match (outcome.level, outcome.value) {
+        (Some(_), Some(value)) if rule.thresholds.when == Comparison::AtLeast && is_growing() => {
+            let beyond = rule.thresholds.lowest().map_or(0.0, |(_, lowest)| (value - lowest).max(0.0));
+            now.minus(Duration::try_from_secs_f64(beyond).unwrap_or_default())
         }
         _ => now,
     }

@@ -2,7 +2,9 @@
 //! budget is exhausted, the slowest body is aborted.
 
 use std::io::Read;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -137,7 +139,12 @@ impl BodyReader {
         if body.size_hint().lower() > self.limit as u64 {
             return Err(BodyReadError::TooLarge(self.limit));
         }
-        self.bounded(give_way, self.frames(body, give_way)).await
+        let mut reading = pin!(self.frames(body, give_way));
+        // A small body usually arrived with its head and needs no timer.
+        match std::future::poll_fn(|context| Poll::Ready(reading.as_mut().poll(context))).await {
+            Poll::Ready(read) => read,
+            Poll::Pending => self.bounded(give_way, reading).await,
+        }
     }
 
     /// Runs `reading` within the timeout and until `give_way` is cancelled.

@@ -76,7 +76,8 @@ struct Route {
     method: Method,
     /// The path; a part in braces matches any one segment.
     path: &'static str,
-    has_parameters: bool,
+    /// The path up to the first such part.
+    fixed: &'static str,
     requirement: Requirement,
     dispatch: Dispatch,
     /// A one-line description; `None` for an unlisted route.
@@ -144,7 +145,7 @@ impl Route {
         Self {
             method: Method::GET,
             path,
-            has_parameters: path.contains('{'),
+            fixed: path.split_once('{').map_or(path, |(fixed, _)| fixed),
             requirement: requirement.into(),
             dispatch: Dispatch::Router,
             summary: None,
@@ -154,8 +155,11 @@ impl Route {
 
     /// Whether `path` matches.
     fn matches_path(&self, path: &str) -> bool {
-        if !self.has_parameters {
+        if self.fixed.len() == self.path.len() {
             return self.path == path;
+        }
+        if !path.starts_with(self.fixed) {
+            return false;
         }
         let (mut given, mut own) = (path.split('/'), self.path.split('/'));
         loop {

@@ -18,8 +18,12 @@ static HOME: LazyLock<Option<Regex>> = LazyLock::new(|| {
 
 /// `text` with `~` for each home directory in it.
 pub fn without_home(text: &str) -> Cow<'_, str> {
-    let may_have = ["home", "sers", "root"].iter().any(|word| text.contains(word)) && text.contains(['/', '\\', '%']);
-    match HOME.as_ref().filter(|_| may_have) {
+    // Most text has no separator.
+    let has_separator = text.bytes().any(|byte| matches!(byte, b'/' | b'\\' | b'%'));
+    if !has_separator || !["home", "sers", "root"].iter().any(|word| text.contains(word)) {
+        return Cow::Borrowed(text);
+    }
+    match HOME.as_ref() {
         Some(home) => home.replace_all(text, "${before}~${after}"),
         None => Cow::Borrowed(text),
     }

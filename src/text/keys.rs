@@ -192,14 +192,14 @@ pub fn mask_across<'t>(text: &'t str, breaks: &[usize]) -> Cow<'t, str> {
 
 /// A quick check whether `text` can contain a secret; most cannot.
 fn is_suspicious(text: &str) -> bool {
-    let mut run = 0;
-    let mut dash = false;
+    let (mut run, mut before) = (0, [0; 2]);
     text.bytes().any(|byte| {
         run = if is_token(byte) { run + 1 } else { 0 };
-        let is_flag = std::mem::replace(&mut dash, byte == b'-') && byte == b'-';
-        run >= SHORTEST_CREDENTIALS || is_flag || matches!(byte, b'@' | b'=' | b':' | b'>')
-    }) || text.contains(PEM)
-        || text.contains("-u ")
+        // `--flag`, the start of a PEM block, and `-u user:password`.
+        let is_option = matches!((before, byte), ([_, b'-'], b'-') | ([b'-', b'u'], b' '));
+        before = [before[1], byte];
+        run >= SHORTEST_CREDENTIALS || is_option || matches!(byte, b'@' | b'=' | b':' | b'>')
+    })
 }
 
 /// The number of leading bytes of `text` for which `is_part` holds.
