@@ -352,6 +352,12 @@ pub(super) struct UsageIncrement {
 }
 
 impl UsageIncrement {
+    /// An increment as reported; the day has all of it. An unknown cost counts as 0.
+    pub(super) fn reported(now: Time, started_at: Time, tokens: [u64; 5], cost_usd: Option<f64>) -> Self {
+        let cost = cost_usd.unwrap_or(0.0);
+        Self { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost }
+    }
+
     /// Adds the increment to task, day, project and model. The caller adds it to the agent's own totals.
     pub(super) fn add_to(&self, agent: &mut Agent, project: &mut Project, price: PriceStatus, count_cache_read: bool) {
         let counted = |tokens: &[u64; 5]| -> u64 {

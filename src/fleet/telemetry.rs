@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::model::{
-    ActiveRateLimit, Agent, AgentStatus, AgentTelemetry, AgentUpdate, Patch, RejectReason, Time, UsageOwner,
+    ActiveRateLimit, Agent, AgentStatus, AgentTelemetry, AgentUpdate, Patch, Project, RejectReason, Time, UsageOwner,
 };
 
 use super::agent::{PriceStatus, UsageIncrement};
@@ -107,8 +107,7 @@ impl Fleet {
             agent.model.clone_from(&telemetry.model);
         }
         agent.context_window_ratio = telemetry.context_window_ratio.or(agent.context_window_ratio);
-        let mut counts = [telemetry.requests, telemetry.request_errors, telemetry.rate_limit_hits, telemetry.retries];
-        let has_numbers = telemetry.has_usage() || counts.iter().any(|count| *count > 0);
+        let has_numbers = telemetry.has_usage() || request_counts(telemetry).iter().any(|count| *count > 0);
         if let Some(at) = &mut agent.last_activity
             && (agent.ttl.is_some() || agent.sessions.is_some() && has_numbers)
         {
@@ -120,32 +119,14 @@ impl Fleet {
         let is_ours = owner.is_none_or(|owner| owner == UsageOwner::Telemetry);
         if has_numbers && is_ours {
             agent.usage_owner = Some(UsageOwner::Telemetry);
-            let [_, _, hits, _] = &mut counts;
-            if *hits > 0
-                && let Some(sessions) = &mut agent.sessions
-            {
-                // A hook may have reported them before.
-                *hits -= Arc::make_mut(sessions).match_rate_limits(now, *hits);
-            }
-            let all = [&mut agent.requests, &mut agent.request_errors, &mut agent.rate_limit_hits, &mut agent.retries];
-            let sums = &mut totals.totals;
-            let of_project =
-                [&mut sums.requests, &mut sums.request_errors, &mut sums.rate_limit_hits, &mut sums.retries];
-            for ((count, sum), step) in all.into_iter().zip(of_project).zip(counts) {
-                count.add(step);
-                sum.add(step);
-            }
+            count_requests(now, agent, totals, telemetry);
         }
         if telemetry.has_usage() && is_ours {
             add_tokens(&mut agent.tokens, &telemetry.tokens);
-            let cost = telemetry.cost_usd.unwrap_or(0.0);
-            if telemetry.cost_usd.is_some() {
+            if let Some(cost) = telemetry.cost_usd {
                 agent.cost_usd.add(cost);
             }
-            let tokens = telemetry.tokens;
-            let started_at = self.state.started_at;
-            let increment =
-                UsageIncrement { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
+            let increment = UsageIncrement::reported(now, self.state.started_at, telemetry.tokens, telemetry.cost_usd);
             let price = match telemetry.cost_usd {
                 None if telemetry.price_follows => PriceStatus::Follows,
                 cost => PriceStatus::unknown(cost.is_none()),
@@ -176,5 +157,28 @@ impl Fleet {
             return Err((RejectReason::UsageOwner, error.to_owned()));
         }
         Ok(())
+    }
+}
+
+/// Requests, failed, rate-limited and retried ones of an export.
+const fn request_counts(telemetry: &AgentTelemetry) -> [u64; 4] {
+    [telemetry.requests, telemetry.request_errors, telemetry.rate_limit_hits, telemetry.retries]
+}
+
+/// Adds the requests of an export to the agent and its project, without rate-limited ones that a hook reported before.
+fn count_requests(now: Time, agent: &mut Agent, project: &mut Project, telemetry: &AgentTelemetry) {
+    let mut counts = request_counts(telemetry);
+    let [_, _, hits, _] = &mut counts;
+    if *hits > 0
+        && let Some(sessions) = &mut agent.sessions
+    {
+        *hits -= Arc::make_mut(sessions).match_rate_limits(now, *hits);
+    }
+    let of_agent = [&mut agent.requests, &mut agent.request_errors, &mut agent.rate_limit_hits, &mut agent.retries];
+    let sums = &mut project.totals;
+    let of_project = [&mut sums.requests, &mut sums.request_errors, &mut sums.rate_limit_hits, &mut sums.retries];
+    for ((count, sum), step) in of_agent.into_iter().zip(of_project).zip(counts) {
+        count.add(step);
+        sum.add(step);
     }
 }

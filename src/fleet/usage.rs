@@ -163,13 +163,10 @@ impl Fleet {
         }
         let tokens = update.tokens.map(Option::unwrap_or_default);
         add_tokens(&mut agent.tokens, &tokens);
-        let cost = update.cost_usd.unwrap_or(0.0);
-        if update.cost_usd.is_some() {
+        if let Some(cost) = update.cost_usd {
             agent.cost_usd.add(cost);
         }
-        let started_at = self.state.started_at;
-        let increment =
-            UsageIncrement { now, started_at, is_total: false, tokens, day_tokens: tokens, cost, day_cost: cost };
+        let increment = UsageIncrement::reported(now, self.state.started_at, tokens, update.cost_usd);
         let price = PriceStatus::unknown(update.cost_usd.is_none());
         increment.add_to(agent, totals, price, self.settings.budgets.count_cache_read);
         self.refresh_project(now, project_slot, before);

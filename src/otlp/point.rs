@@ -96,9 +96,9 @@ point!(ExponentialHistogramDataPoint, |point| {
     };
     let (positive, negative) = (row(&point.positive), row(&point.negative));
     let threshold = if point.zero_threshold.is_finite() { point.zero_threshold } else { 0.0 };
-    let sum = sum(point.sum)?;
-    let read = ExponentialHistogram::new(point.scale, point.zero_count, threshold, positive, negative, sum);
-    read.map(|read| MetricValue::Exponential(Box::new(read))).ok_or(RejectReason::Buckets)
+    let (scale, zero, sum) = (point.scale, point.zero_count, sum(point.sum)?);
+    let read = ExponentialHistogram { scale, zero, threshold, positive, negative, sum };
+    read.reduced().map(|read| MetricValue::Exponential(Box::new(read))).ok_or(RejectReason::Buckets)
 });
 
 point!(SummaryDataPoint, |point| {

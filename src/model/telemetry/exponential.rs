@@ -15,15 +15,18 @@ const MAX_SCALE: i32 = 20;
 /// A histogram with exponential buckets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ExponentialHistogram {
-    scale: i32,
+    /// The scale of the buckets' bounds.
+    pub scale: i32,
     /// Observations that count as zero.
-    zero: u64,
+    pub zero: u64,
     /// Observations up to this absolute value count as zero.
-    threshold: f64,
-    positive: ExponentialBuckets,
-    negative: ExponentialBuckets,
+    pub threshold: f64,
+    /// The buckets above zero.
+    pub positive: ExponentialBuckets,
+    /// The buckets below zero.
+    pub negative: ExponentialBuckets,
     /// The sum of the observations.
-    sum: f64,
+    pub sum: f64,
 }
 
 /// Consecutive buckets on one side of zero.
@@ -107,22 +110,15 @@ impl ExponentialBuckets {
 
 impl ExponentialHistogram {
     /// A histogram as received, reduced to a scale that is kept; `None` for an invalid scale.
-    pub fn new(
-        scale: i32,
-        zero: u64,
-        threshold: f64,
-        positive: ExponentialBuckets,
-        negative: ExponentialBuckets,
-        sum: f64,
-    ) -> Option<Self> {
-        if !(MIN_SCALE..=MAX_SCALE).contains(&scale) {
+    pub fn reduced(mut self) -> Option<Self> {
+        if !(MIN_SCALE..=MAX_SCALE).contains(&self.scale) {
             return None;
         }
-        let mut new = Self { scale, zero, threshold: threshold.max(0.0), positive, negative, sum };
-        new.coarsen(u32::try_from(scale - INITIAL_SCALE).unwrap_or(0));
+        self.threshold = self.threshold.max(0.0);
+        self.coarsen(u32::try_from(self.scale - INITIAL_SCALE).unwrap_or(0));
         let empty = ExponentialBuckets::default();
-        new.coarsen(new.positive.excess(&empty).max(new.negative.excess(&empty)));
-        Some(new)
+        self.coarsen(self.positive.excess(&empty).max(self.negative.excess(&empty)));
+        Some(self)
     }
 
     /// A histogram without observations, at the largest scale that is kept.
@@ -220,7 +216,7 @@ mod tests {
     fn of(scale: i32, zero: u64, positive: (i32, &[u64]), negative: (i32, &[u64]), sum: f64) -> ExponentialHistogram {
         let rows = [positive, negative].map(|(offset, counts)| ExponentialBuckets::new(offset, counts));
         let [positive, negative] = rows;
-        ExponentialHistogram::new(scale, zero, 0.0, positive, negative, sum).expect("a scale")
+        ExponentialHistogram { scale, zero, threshold: 0.0, positive, negative, sum }.reduced().expect("a scale")
     }
 
     #[test]
@@ -250,17 +246,7 @@ mod tests {
     #[test]
     fn an_invalid_scale_is_rejected() {
         for scale in [i32::MIN, -12, 21, i32::MAX] {
-            assert_eq!(
-                ExponentialHistogram::new(
-                    scale,
-                    0,
-                    0.0,
-                    ExponentialBuckets::default(),
-                    ExponentialBuckets::default(),
-                    0.0
-                ),
-                None
-            );
+            assert_eq!(ExponentialHistogram { scale, ..ExponentialHistogram::default() }.reduced(), None);
         }
     }
 
@@ -272,7 +258,9 @@ mod tests {
     fn any_histogram() -> impl Strategy<Value = ExponentialHistogram> {
         (-11..=20_i32, 0..9_u64, any_row(), any_row(), -1e6..1e6_f64).prop_map(
             |(scale, zero, positive, negative, sum)| {
-                ExponentialHistogram::new(scale, zero, 0.0, positive, negative, sum).expect("a scale")
+                ExponentialHistogram { scale, zero, threshold: 0.0, positive, negative, sum }
+                    .reduced()
+                    .expect("a scale")
             },
         )
     }
