@@ -11,7 +11,6 @@ pub mod pipe;
 mod prepared;
 mod reader;
 pub mod rule_tests;
-mod rules;
 pub mod server;
 mod shorthand;
 mod validate;

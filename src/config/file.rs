@@ -1,4 +1,5 @@
-//! Reads the configuration file: TOML if its name ends in `.toml`, otherwise YAML.
+//! Reads the configuration file, TOML if its name ends in `.toml`, otherwise YAML; and the rule files, which are compiled
+//! with the built-in rules.
 //!
 //! A syntax error has line and column but never quotes the line, which may contain a secret.
 
@@ -6,11 +7,14 @@ use std::path::Path;
 
 use figment::value::{Dict, Tag, Value};
 
+use super::{Config, ConfigError};
 use crate::files;
+use crate::model::Problem;
+use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::written::document::Document;
 use crate::written::{toml, yaml};
 
-/// Maximum size of the file in bytes.
+/// Maximum size of a file in bytes.
 const MAX_FILE: u64 = 1024 * 1024;
 
 /// The document in the file at `path`. The error does not contain the path.
@@ -43,4 +47,38 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
     })?;
     String::from_utf8(bytes)
         .map_err(|error| format!("not UTF-8: invalid byte at offset {}", error.utf8_error().valid_up_to() + 1))
+}
+
+impl Config {
+    /// Name and text of each rule file. The error contains every file that can't be read.
+    pub fn rule_files(&self) -> Result<Vec<(String, String)>, ConfigError> {
+        let (files, problems) = self.read_rule_files();
+        if problems.is_empty() { Ok(files) } else { Err(ConfigError { problems }) }
+    }
+
+    /// The readable files, and the problems of the others.
+    fn read_rule_files(&self) -> (Vec<(String, String)>, Vec<Problem>) {
+        let (mut files, mut problems) = (Vec::new(), Vec::new());
+        for path in &self.rules {
+            match read(path) {
+                Ok(text) => files.push((path.display().to_string(), text)),
+                Err(message) => problems.push(Problem::in_file(path, "", message)),
+            }
+        }
+        (files, problems)
+    }
+
+    /// The effective rules: built-in ones, overridden by the rule files. The error contains all problems.
+    pub fn rule_set(&self) -> Result<RuleSet, ConfigError> {
+        let settings = RuleSettings { max_idle: self.agents.max_idle, timeout: self.agents.timeout };
+        let (files, mut problems) = self.read_rule_files();
+        match RuleSet::load(&files, settings) {
+            Ok(set) if problems.is_empty() => Ok(set),
+            Ok(_) => Err(ConfigError { problems }),
+            Err(wrong) => {
+                problems.extend(wrong);
+                Err(ConfigError { problems })
+            }
+        }
+    }
 }

@@ -23,7 +23,7 @@ fn receivers_and_sources_are_validated() {
         ),
         (
             "sources: [{name: a, kind: orchestrator-cc, url: 'http://u:hunter2-4711@h'}]",
-            "lookout.yaml: sources[0].url: it holds credentials, which would be printed with it; use `basic_auth` and its `password_file`",
+            "lookout.yaml: sources[0].url: the URL contains credentials, which would be printed; use `basic_auth` with `password_file`",
         ),
         (
             "sources: [{name: a, kind: orchestrator-cc, url: 'http://h', interval: 1ms}]",
