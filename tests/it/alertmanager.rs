@@ -92,7 +92,7 @@ impl Alertmanager {
 
 impl Drop for Alertmanager {
     fn drop(&mut self) {
-        // It may have ended already, which is just as well.
+        // It may have ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -119,7 +119,7 @@ fn lives() {
     for instance in [&one, &two] {
         instance.shows(&["warning worker-1 AgentIdle", "warning worker-2 AgentIdle"]);
     }
-    // A change of level is the end of one and the beginning of another.
+    // A change of level resolves one alert and fires another.
     push(&lookout, &idle("worker-1", 700));
     one.shows(&["error worker-1 AgentIdle", "warning worker-2 AgentIdle"]);
     // Alertmanager keeps the alert over a crash of lookout, and gets the resolve afterwards.
@@ -161,7 +161,7 @@ fn away() {
 }
 
 fn webhook() {
-    // A Slack double keeps what it is sent, whatever it thinks of it.
+    // The Slack double records every request, also invalid ones.
     let hook = Slack::start();
     let setup = Setup::new(&format!(
         "receivers:\n  - {{name: hook, webhook: {{url: '{}', secret_file: secret}}}}\n",

@@ -26,12 +26,12 @@ fn document(path: &str) -> serde_json::Value {
     }
 }
 
-/// The list under a key; what has none has an empty one.
+/// The list under a key; empty if there is none.
 fn list<'a>(value: &'a serde_json::Value, key: &str) -> &'a [serde_json::Value] {
     value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The text under a key; what has none has an empty one.
+/// The text under a key; empty if there is none.
 fn word<'a>(value: &'a serde_json::Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The programs of others that tests run against, and how to install each.
+//! External programs and modules that tests run against, and how to install each.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -22,15 +22,15 @@ pub(crate) enum Need {
     Chromium,
     /// A builder of images that needs no engine.
     Buildah,
-    /// The HTTP client that everybody has.
+    /// The HTTP client.
     Curl,
     /// SQLite's shell.
     Sqlite,
-    /// Maker of throw-away certificates.
+    /// Generates certificates.
     Openssl,
     /// A wall clock that can be set for one program.
     Faketime,
-    /// Leave to have mounts of one's own.
+    /// Permission for a mount namespace.
     Namespaces,
     /// A mail server.
     Aiosmtpd,
@@ -48,21 +48,21 @@ pub(crate) enum Need {
     OpenTelemetryNode,
     /// A proxy between agents and models.
     LiteLlm,
-    /// Microsoft's framework for agents, with what instruments its client.
+    /// Microsoft's framework for agents, with the instrumentation of its client.
     AutoGen,
 }
 
 /// Where a counterpart comes from.
 enum Origin {
-    /// A program, and the Debian package that brings it.
+    /// A program, and its Debian package.
     Program(&'static str, &'static str),
     /// A Python module, and its name in the package index.
     Module(&'static str, &'static str),
-    /// A program, and the npm package that brings it.
+    /// A program, and its npm package.
     Node(&'static str, &'static str),
-    /// A module of Node, and the npm packages that bring it.
+    /// A module of Node, and its npm packages.
     NodeModule(&'static str, &'static str),
-    /// A Python package in a place of our own, which has too many others in tow for the machine's.
+    /// A Python package in a virtual environment of its own, since it has many dependencies.
     Python(&'static str),
 }
 
@@ -106,7 +106,7 @@ impl Need {
             Self::Namespaces => Origin::Program("unshare", "util-linux"),
             Self::Aiosmtpd => Origin::Module("aiosmtpd", "aiosmtpd"),
             Self::PrometheusClient => Origin::Module("prometheus_client", "prometheus-client"),
-            // The exporter brings the SDK along.
+            // The SDK is a dependency of the exporter.
             Self::OpenTelemetry => Origin::Module("opentelemetry.exporter.otlp", "opentelemetry-exporter-otlp"),
             Self::ClaudeCode => Origin::Node("claude", "@anthropic-ai/claude-code@2.1.329"),
             Self::Codex => Origin::Node("codex", "@openai/codex@0.169.0"),
@@ -122,7 +122,7 @@ impl Need {
 
     fn is_installed(self) -> bool {
         match self.origin() {
-            // It is everywhere; leave to use it is not.
+            // The program is everywhere; the permission to use it is not.
             Origin::Program("unshare", _) => succeeds(Command::new("unshare").args(["-rm", "true"])),
             Origin::Program(program, _) | Origin::Node(program, _) => {
                 env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
@@ -137,7 +137,7 @@ impl Need {
     }
 }
 
-/// Where the programs of Python packages are that came in a place of our own.
+/// The folder of programs of that virtual environment.
 pub(crate) fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/counterparts/python/bin")
 }
@@ -153,7 +153,7 @@ fn succeeds(command: &mut Command) -> bool {
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// The counterparts that this machine does not have.
+/// The counterparts that are not installed.
 pub(crate) fn absent() -> BTreeSet<Need> {
     Need::ALL.into_iter().filter(|need| !need.is_installed()).collect()
 }
@@ -204,7 +204,7 @@ pub(crate) fn advice(missing: &BTreeSet<Need>) -> String {
     line
 }
 
-/// Runs a program to its end and returns what it printed to both streams; a failure of it is a failure of the test.
+/// Runs a program to its end and returns the output of both streams; the test fails if the program fails.
 pub(crate) fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

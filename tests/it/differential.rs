@@ -31,7 +31,7 @@ pub(crate) fn trials() -> Vec<Case> {
     ]
 }
 
-/// Runs `scenario` against both programs side by side and compares what they left, section by section.
+/// Runs `scenario` against both programs in parallel and compares their outputs, section by section.
 fn compare(name: &str, scenario: fn(&Path, &mut Transcript)) {
     let program = crate::program::lookout();
     let baseline = std::env::var_os("LOOKOUT_BASELINE").map_or_else(|| program.clone(), PathBuf::from);

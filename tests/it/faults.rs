@@ -34,15 +34,15 @@ pub(crate) fn trials() -> Vec<Case> {
     [vec![schedules], clock::trials(), disk::trials()].into_iter().flatten().collect()
 }
 
-/// Schedules of a common test run: about as many seconds.
+/// Schedules of an ordinary test run; each takes about a second.
 const FEW: u64 = 20;
-/// Schedules at once. They wait most of their time.
+/// Concurrent schedules. They wait most of the time.
 const AT_ONCE: u64 = 16;
-/// How long what is missing may take once all is well: a retry, a cooldown, a receiver's pace. A mail server that answers
-/// late has that time for each of its answers.
+/// How long missing notifications may take once all faults are over: a retry, a cooldown, a receiver's rate limit. A mail
+/// server that answers late has that time for each of its answers.
 const SETTLING: Duration = Duration::from_secs(40);
 
-/// What a run brought.
+/// The result of a run.
 #[derive(Default)]
 struct Report {
     schedules: u64,
@@ -99,7 +99,7 @@ fn schedules() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-/// Runs the schedule of `seed`; the error is its story.
+/// Runs the schedule of `seed`; the error contains its steps and the log.
 fn run(seed: u64) -> (Vec<Step>, Result<Count, String>) {
     let steps = schedule::make(seed);
     let mut world = World::new();

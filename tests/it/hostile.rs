@@ -13,7 +13,7 @@ use crate::program::{Lookout, PATIENCE, Setup, eventually};
 use crate::{Case, trial};
 
 const MIB: u64 = 1024 * 1024;
-/// How soon a harmless request must be answered while others do harm; two busy cores are slow, and the harm lasts.
+/// The time limit of a harmless request during an attack; two busy cores are slow.
 const SOON: Duration = PATIENCE;
 
 pub(crate) fn trials() -> Vec<Case> {
@@ -62,7 +62,7 @@ fn status(received: &[u8]) -> Option<u16> {
     std::str::from_utf8(line).ok()?.split(' ').nth(1)?.parse().ok()
 }
 
-/// Fails unless the program still serves everybody, soon, and its memory never grew by more than this.
+/// Fails unless the program still answers in time, and its memory never grew by more than this.
 fn is_unharmed(lookout: &Lookout, what: &str, most: u64) {
     answers_soon(lookout);
     let grown = lookout.grown();
@@ -111,7 +111,7 @@ fn huge_bodies() {
             });
         }
     });
-    // Of more than a gigabyte, four times `limits.body` and what is copied of it.
+    // Of more than a gigabyte, only four times `limits.body` and its copies are held.
     is_unharmed(&lookout, "64 MiB bodies", 192 * MIB);
     let page = lookout.get("/metrics");
     let page = page.text();
@@ -184,7 +184,7 @@ fn rubbish() {
     // Idle connections are closed after `limits.header_timeout`.
     for mut stream in silent {
         let mut received = Vec::new();
-        // An answer, a plain end and a reset all are an end; only silence is not.
+        // A response, a close and a reset all end the connection; only a timeout fails.
         let end = stream.read_to_end(&mut received);
         let waits = end.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
         assert!(!waits && status(&received).is_none_or(|status| status >= 400), "silence ends");
@@ -228,7 +228,7 @@ fn small_cap() {
     let of = |name: &str| format!("orchestrator_agent_up{{project=\"flood\",agent_name=\"{name}\"}}");
     assert_eq!(sample(page, &of("agent-3")), Some(0.0), "the known one was updated");
     assert_eq!(sample(page, &of("another")), None);
-    // 2 + 5 + 1 + 1 agents were turned away.
+    // 2 + 5 + 1 + 1 agents were rejected.
     assert_eq!(sample(page, "lookout_series_dropped_total"), Some(9.0 * SERIES_PER_AGENT as f64));
     assert_eq!(sample(page, "lookout_rejected_total{signal=\"state\",reason=\"series_cap\"}"), Some(8.0), "{page}");
     assert_eq!(page.matches("\norchestrator_agent_up{").count(), 10);
@@ -270,13 +270,13 @@ fn default_cap() {
     let idle = "orchestrator_agent_status{project=\"flood\",agent_name=\"agent-7\",status=\"idle\"}";
     assert_eq!(sample(page.text(), idle), Some(1.0));
     drop(page);
-    // As much for each of those that were taken, with all that is rendered of them, and nothing for the others.
+    // The memory of the accepted agents and of their pages, and none for the others.
     let grown = lookout.grown();
     println!("hostile: {ROOM} agents: grown by {} MiB", grown / MIB);
     assert!(grown < ROOM as u64 * 8 * 1024, "grown by {} MiB", grown / MIB);
 }
 
-/// So many connections where so many are taken and so many files may be open. The test's own files are few, too.
+/// Opens `count` connections, with limits on connections and on open files. The test's own files are limited, too.
 fn slow_heads(connections: usize, taken: usize, files: u32) {
     let setup = Setup::new(&format!("limits: {{connections: {taken}}}")).open_files(files);
     let lookout = setup.start();
@@ -287,7 +287,7 @@ fn slow_heads(connections: usize, taken: usize, files: u32) {
         scope.spawn(|| {
             let mut streams: Vec<TcpStream> = Vec::new();
             while !stop.load(Ordering::Relaxed) {
-                // Those that were shown out come back.
+                // Evicted connections are opened again.
                 streams.retain_mut(|stream| stream.write_all(b"x").is_ok());
                 while streams.len() < connections && !stop.load(Ordering::Relaxed) {
                     let Ok(mut stream) = TcpStream::connect_timeout(&address, SOON) else { break };
@@ -298,7 +298,7 @@ fn slow_heads(connections: usize, taken: usize, files: u32) {
                 }
             }
         });
-        // What panics in here must still end the thread above.
+        // A panic in here must still end the thread above.
         let harm = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             eventually("all are connected", || (opened.load(Ordering::Relaxed) >= connections).then_some(()));
             for _ in 0..10 {
@@ -359,7 +359,7 @@ fn stalled_places() {
     let streams: Vec<TcpStream> = (0..PLACES * 2)
         .map(|number| {
             let mut stream = connect(host);
-            // It may have been shown out already.
+            // It may have been evicted already.
             drop(stream.write_all(kinds[number % kinds.len()].as_bytes()));
             stream
         })
@@ -409,7 +409,7 @@ fn readers_that_never_read() {
     }
     let page = lookout.get("/metrics").body.len();
     assert!(page > 16 << 20, "the page is larger than the buffers of a socket: {page}");
-    // Each keeps its socket and reads nothing of what it asked for.
+    // Each keeps its connection open and reads nothing of the response.
     let readers: Vec<TcpStream> = ["", "accept-encoding: gzip\r\n"]
         .into_iter()
         .flat_map(|line| (0..READERS).map(move |_| line))
@@ -431,7 +431,7 @@ fn readers_that_never_read() {
         assert_eq!(page.status, 200, "{encoding}: {}", String::from_utf8_lossy(&page.body));
         assert!(watch.elapsed() < SOON, "{encoding}: {:?}", watch.elapsed());
     }
-    // Each would keep megabytes.
+    // Each would hold megabytes.
     let statuses: Vec<TcpStream> = (0..READERS * 4)
         .map(|_| {
             let mut stream = connect(lookout.address());
@@ -441,14 +441,14 @@ fn readers_that_never_read() {
         })
         .collect();
     eventually("a free connection for a reader", || (lookout.try_get("/api/status").ok()?.status == 200).then_some(()));
-    // The whole fleet as JSON, asked for by many at once.
+    // The whole fleet as JSON, requested by many at once.
     std::thread::scope(|scope| {
         for _ in 0..16 {
-            // A slow machine turns some away in good order.
+            // A slow machine rejects some with 503.
             scope.spawn(|| assert!(matches!(lookout.get("/api/status").status, 200 | 503)));
         }
     });
-    // A page of each is what would be too much.
+    // A page for each would be too much.
     is_unharmed(&lookout, "readers that never read", 256 * MIB);
     drop((readers, statuses));
 }
@@ -479,7 +479,7 @@ fn foreign_pages() {
     ] {
         assert_eq!(with(host, more, route), Some(expected), "{host} {more:?} {route}");
     }
-    // A form, which a foreign page may send without being asked for leave, is no JSON.
+    // A form, which a foreign page may send without a preflight request, is not JSON.
     for kind in ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data"] {
         let form = lookout.send("POST", "/api/state", &[("content-type", kind)], b"{\"agents\": []}");
         assert_eq!(form.status, 415, "{kind}");

@@ -80,7 +80,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let required = std::env::var_os("LOOKOUT_REQUIRE_COUNTERPARTS").is_some_and(|value| value == "1");
     let cases = [
-        // The one that lasts longest begins first.
+        // The longest test starts first.
         demo::trials(),
         tidy::trials(),
         house::trials(),

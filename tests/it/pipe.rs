@@ -171,7 +171,7 @@ fn tokens(lookout: &Lookout, name: &str) -> [f64; 5] {
 fn recorded_runs_are_known() {
     let setup = Setup::new("");
     let lookout = setup.start();
-    // What the model server handed out, for each run.
+    // The usage of the model server, for each run.
     for (file, status, used, cost) in [
         ("claude-code-tool.jsonl", "completed", [3748.0, 114.0, 40_960.0, 624.0, 0.0], 0.028_584),
         ("claude-code-subagents.jsonl", "completed", [20_614.0, 627.0, 225_280.0, 3432.0, 0.0], 0.252_835),
@@ -198,7 +198,7 @@ fn recorded_runs_are_known() {
     assert_eq!(value(&lookout, "retries_total", "claude-code-429-hard", ""), Some(3.0));
     assert_eq!(agent(&lookout, "codex-429-hard").unwrap()["reason"], "429, rate limit");
     assert_eq!(agent(&lookout, "codex-tool").unwrap()["type"], "codex");
-    // No text of the conversation got out.
+    // No text of the conversation is exposed.
     let all = [lookout.get("/metrics").text(), lookout.get("/api/status").text(), &lookout.log()].concat();
     for word in ["apples", "stock", "echo", "account", "/srv/dev", "req_"] {
         assert!(!all.contains(word), "`{word}` got out");
@@ -238,7 +238,7 @@ fn an_interactive_stream_is_not_held_back() {
     assert!(pipe.end().2.success());
     seen(&lookout, "claude", "completed", None);
 
-    // A question in a terminal has no line's end.
+    // A question in a terminal ends without a newline.
     let arguments = ["--agent", "any", "--format", "text", "--pattern", r"waiting_question=(Go on)\? \[y/N\]"];
     let mut pipe = Pipe::start(&setup, &lookout.url(), &arguments);
     pipe.write(b"working\nGo on? [y/N] ");
@@ -371,7 +371,7 @@ fn a_gigabyte_passes() {
 fn reading_behind_misses_no_token() {
     let setup = Setup::new("");
     let lookout = setup.start();
-    // Sessions of one answer each, far more than can be read at the speed at which they come, and a result each.
+    // Sessions of one answer and a result each, more than can be parsed as fast as they arrive.
     let filler =
         format!("{{\"type\":\"user\",\"session_id\":\"s\",\"message\":{{\"content\":\"{}\"}}}}\n", "x".repeat(1000));
     let sessions = 500;

@@ -1,4 +1,4 @@
-//! The real program in a folder of its own on a free port: start it, talk to it, end it gently or hard.
+//! The real program in a folder of its own on a free port: starts it, sends requests, ends it by SIGTERM or SIGKILL.
 //!
 //! The caller's environment is not used: tests must never notify a webhook that is set on a developer's machine.
 
@@ -17,8 +17,7 @@ use tempfile::TempDir;
 use crate::http::{self, Response};
 use crate::{Case, trial};
 
-/// How long a test waits for something that should be there at once; a busy machine is slow, and only a test that
-/// fails waits so long.
+/// How long a test waits for a condition; long, as a busy machine is slow and only a failing test waits so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test: the one that was built with the tests, or the one that `LOOKOUT_PROGRAM` names.
@@ -40,7 +39,7 @@ pub(crate) struct Setup {
     program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
-    /// What the shell does before it becomes the program.
+    /// A script that the shell runs before it executes the program.
     prelude: String,
 }
 
@@ -59,7 +58,7 @@ impl Setup {
         setup
     }
 
-    /// Sets a variable of its environment, which is otherwise empty but for `PATH`.
+    /// Sets a variable of its environment, which otherwise has only `PATH`.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -71,12 +70,12 @@ impl Setup {
         self
     }
 
-    /// Bounds the files that it may have open, sockets among them.
+    /// Limits its open files, sockets included.
     pub(crate) fn open_files(self, files: u32) -> Self {
         self.shell(&format!("ulimit -Sn {files}"))
     }
 
-    /// Has a shell do this before it becomes the program.
+    /// Sets a script that the shell runs before it executes the program.
     pub(crate) fn shell(mut self, line: &str) -> Self {
         self.prelude += &format!("{line} && ");
         self
@@ -88,7 +87,7 @@ impl Setup {
         self
     }
 
-    /// Starts another program in its place.
+    /// Sets another program to start.
     pub(crate) fn program(mut self, program: impl AsRef<Path>) -> Self {
         self.program = program.as_ref().to_owned();
         self
@@ -117,7 +116,7 @@ impl Setup {
         };
         command.args(arguments).current_dir(self.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        // The usual ports of OTLP are one each, and tests run side by side.
+        // Tests run in parallel and cannot share the default ports of OTLP.
         command.envs([("LOOKOUT_OTLP__HTTP", "null"), ("LOOKOUT_OTLP__GRPC", "null")]);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
@@ -130,7 +129,7 @@ impl Setup {
         lookout
     }
 
-    /// Starts it and waits only until its log names the address.
+    /// Starts it and waits only until its address is logged.
     pub(crate) fn spawn(&self) -> Result<Lookout, String> {
         let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
         let mut command = self.command(&arguments);
@@ -149,7 +148,7 @@ impl Setup {
         });
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut lookout = Lookout { child, address: nowhere, log, output, at_start: 0 };
-        lookout.address = address.ok_or_else(|| format!("the log names no address:\n{}", lookout.log()))?;
+        lookout.address = address.ok_or_else(|| format!("no address in the log:\n{}", lookout.log()))?;
         lookout.at_start = lookout.peak_memory().unwrap_or_default();
         Ok(lookout)
     }
@@ -161,7 +160,7 @@ pub(crate) struct Lookout {
     address: SocketAddr,
     log: Arc<Log>,
     output: Arc<Log>,
-    /// The most memory that it had when it had just started, in bytes.
+    /// Its peak memory right after the start, in bytes.
     at_start: u64,
 }
 
@@ -181,7 +180,7 @@ impl Lookout {
         format!("http://{}", self.address)
     }
 
-    /// What it logged so far. A line may come in after the response that it precedes: see [`Self::wait_for_log`].
+    /// Its log so far. A line may come in after the response that it precedes: see [`Self::wait_for_log`].
     pub(crate) fn log(&self) -> String {
         self.log.text()
     }
@@ -197,18 +196,18 @@ impl Lookout {
         self.log()
     }
 
-    /// What it printed so far.
+    /// Its output so far.
     pub(crate) fn output(&self) -> String {
         self.output.text()
     }
 
-    /// By how much its memory ever grew since it started, in bytes: what a program takes to begin with depends on how
-    /// it was built and on the machine.
+    /// The growth of its peak memory since the start, in bytes: the memory at the start depends on the build and on the
+    /// machine.
     pub(crate) fn grown(&self) -> u64 {
         self.peak_memory().expect("the state of a running program").saturating_sub(self.at_start)
     }
 
-    /// The most memory that it ever had, in bytes; `None` when it has ended.
+    /// Its peak memory in bytes; `None` when it has ended.
     fn peak_memory(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -220,7 +219,7 @@ impl Lookout {
         self.try_get(path).unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.log()))
     }
 
-    /// Its answer to a GET, or why there is none.
+    /// Its answer to a GET, or the reason why there is none.
     pub(crate) fn try_get(&self, path: &str) -> std::io::Result<Response> {
         http::request(self.address, "GET", path, &[], b"")
     }
@@ -237,26 +236,26 @@ impl Lookout {
             .unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()))
     }
 
-    /// Ends it as a crash would, with nothing written or sent after this moment.
+    /// Kills it as a crash would: nothing is written or sent after this moment.
     pub(crate) fn kill9(mut self) {
         self.child.kill().expect("a child to kill");
         self.child.wait().expect("the end of a killed child");
     }
 
-    /// Asks it to end, and returns how it did.
+    /// Sends SIGTERM, and returns the exit status.
     pub(crate) fn sigterm(mut self) -> ExitStatus {
         self.signal("TERM");
         eventually("its end", || self.ended())
     }
 
-    /// How it ended, if it did.
+    /// Its exit status, if it ended.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child to wait for")
     }
 
     /// Sends it a signal by name, such as `HUP`.
     pub(crate) fn signal(&self, name: &str) {
-        // The shell's own kill; the program of that name is not everywhere.
+        // The shell's builtin; not every machine has a program `kill`.
         let line = format!("kill -s {name} {}", self.child.id());
         crate::counterparts::run(Command::new("sh").args(["-c", &line]));
     }
@@ -270,7 +269,7 @@ impl Drop for Lookout {
     }
 }
 
-/// The lines that a program has logged, and whether there will be more.
+/// The lines of a stream so far, and whether it ended.
 #[derive(Default)]
 struct Log {
     lines: Mutex<(Vec<String>, bool)>,
@@ -305,7 +304,7 @@ impl Log {
         self.lines.lock().unwrap().0.join("\n")
     }
 
-    /// What `pick` makes of the first line that it takes; `None` when the log ended or time ran out.
+    /// The first result of `pick` for a line; `None` when the stream ended or time ran out.
     fn find<T>(&self, mut pick: impl FnMut(&str) -> Option<T>) -> Option<T> {
         let mut found = None;
         let mut seen = 0;
@@ -319,19 +318,19 @@ impl Log {
     }
 }
 
-/// Asks `probe` until it has an answer; the test fails when it has none in time.
+/// Calls `probe` until it returns a value; the test fails if it does not in time.
 pub(crate) fn eventually<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     within(PATIENCE, what, probe)
 }
 
-/// Asks `probe` until it has an answer; the test fails when it has none within `patience`.
+/// Calls `probe` until it returns a value; the test fails if it does not within `patience`.
 pub(crate) fn within<T>(patience: Duration, what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let watch = Stopwatch::start();
     loop {
         if let Some(answer) = probe() {
             return answer;
         }
-        assert!(watch.elapsed() < patience, "waited {patience:?} for this in vain: {what}");
+        assert!(watch.elapsed() < patience, "not within {patience:?}: {what}");
         thread::sleep(Duration::from_millis(5));
     }
 }

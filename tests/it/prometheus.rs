@@ -54,7 +54,7 @@ impl Prometheus {
                 if line["msg"] == "Listening on"
                     && let Some(address) = line["address"].as_str().and_then(|address| address.parse().ok())
                 {
-                    // The test may have given up.
+                    // The test may have failed already.
                     found.send(address).unwrap_or_default();
                 }
             }
@@ -120,7 +120,7 @@ pub(crate) fn reads(page: &str) {
     promtool.stdin.take().expect("its input").write_all(page.as_bytes()).expect("a page to check");
     let output = promtool.wait_with_output().expect("its end");
     let output = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    // What a sender called its metric is not ours to change: units and words that promtool would have named otherwise.
+    // Names of senders' metrics are kept, also where promtool recommends another unit or word.
     let senders_choice = [
         "abbreviated units",
         "instead of \"milliseconds\"",

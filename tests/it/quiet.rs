@@ -1,4 +1,4 @@
-//! Quiet on purpose: silences and acknowledgements by command and API, announced, explained, and kept over a crash.
+//! Silences and acknowledgements by command and API: announced, explained, and kept over a crash.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ pub(crate) fn trials() -> Vec<Case> {
     ]
 }
 
-/// The output of a command that asks this sidecar, and whether it succeeded.
+/// The output of a command that calls this sidecar, and whether it succeeded.
 pub(crate) fn run(setup: &Setup, lookout: &Lookout, arguments: &[&str]) -> (bool, String) {
     let url = lookout.url();
     let arguments: Vec<&str> = arguments.iter().copied().chain(["--url", &url]).collect();
@@ -87,7 +87,7 @@ fn a_crash() {
     let silence = json!({"matchers": {"agent_name": "worker-2"}, "duration": "2h", "created_by": "bob"});
     let silence = lookout.post("/api/silences", &silence);
     assert_eq!(silence.status, 200, "{}", silence.text());
-    // A timeline that was read is in the file; what was answered is in the ledger.
+    // A timeline that was read is in the history file; an acknowledged change is in the ledger.
     assert_eq!(lookout.get(&format!("/api/alerts/{fingerprint}/why")).status, 200);
     lookout.kill9();
     let lookout = setup.start();
@@ -104,7 +104,7 @@ fn a_crash() {
     assert!(words.iter().any(|text| text.starts_with("firing at warning")), "{words:?}");
     assert!(words.contains(&"acknowledged by ann: mine"), "{words:?}");
     assert_eq!(why["receivers"][0]["reason"], "acknowledged", "{why}");
-    // What is to be done at once after a start is not late.
+    // Deadlines that are due right after a start do not count as late.
     let late = lookout.get("/api/alerts?rule=EvaluationLate").json();
     assert_eq!(late["alerts"], json!([]));
     assert!(slack.seen().iter().all(|seen| !seen.text().contains("evaluated")), "{:?}", slack.seen());
@@ -161,7 +161,7 @@ fn programs() {
 }
 
 fn heartbeat() {
-    // A Slack double takes any request; what counts is how many there were.
+    // The Slack double accepts any request; the test counts them.
     let (heart, slack) = (Slack::start(), Slack::start());
     let config =
         format!("heartbeat: {{url: '{}', interval: 1s}}\nreceivers:\n{}", heart.url(), receiver("ops", &slack));
@@ -226,7 +226,7 @@ fn ids() {
     let expired = output.split("--end ").nth(1).and_then(|rest| rest.split('`').next()).expect("its ID").to_owned();
     eventually("it expires", || (lookout.get("/api/silences").json()["total"] == 0).then_some(()));
     fails_with(&["silence", "--end", &expired], "it may have expired");
-    // The first digits will do.
+    // The first digits are enough.
     let (ok, output) = run(&setup, &lookout, &["ack", &id[..6], "--by", "ann"]);
     assert!(ok, "{output}");
     assert_eq!(alert(&lookout, "worker-1").expect("it fires")["acked_by"], "ann");

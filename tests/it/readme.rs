@@ -19,7 +19,7 @@ fn blocks(readme: &str) -> impl Iterator<Item = &str> {
 fn the_first_report() {
     let setup = Setup::new("");
     let lookout = setup.start();
-    // It stands for curl, and prints what was to be sent.
+    // In place of curl; prints the arguments.
     let curl = setup.write("curl", "#!/bin/sh\nexec cat\n");
     std::fs::set_permissions(&curl, std::fs::Permissions::from_mode(0o755)).expect("a program");
     let readme = tidy::text("README.md").expect("the README");

@@ -1,4 +1,4 @@
-//! Another configuration while the program runs: in force when it is valid, and otherwise the old one stays.
+//! Reloads: a valid configuration is applied, and with an invalid one the old one stays active.
 
 use std::process::Command;
 
@@ -109,7 +109,7 @@ fn a_rule_that_is_gone() {
     let seen = slack.wait(2);
     assert_eq!(seen[1].title(), "[RESOLVED] a");
     assert!(seen[1].text().contains("rule removed"), "{}", seen[1].text());
-    // The same for a rule that is gone when the program starts.
+    // The same for a rule that was removed before the start.
     setup.write("team.yaml", rule);
     reload(&lookout);
     push(&lookout, &json!({"agents": [{"name": "b", "status": "running", "progress": 10}]}));
@@ -181,7 +181,7 @@ fn what_needs_a_restart() {
     eventually("the second reload is logged", || (count() == 6).then_some(()));
 }
 
-/// A certificate that signs itself, and its key.
+/// A self-signed certificate and its key.
 fn certify(setup: &Setup, name: &str, certificate: &str, key: &str) {
     let subject = format!("/CN={name}");
     counterparts::run(

@@ -1,4 +1,4 @@
-//! `/metrics` as others read it: promtool, the reference parsers of both formats, and a live Prometheus.
+//! `/metrics` as read by promtool, the reference parsers of both formats, and a live Prometheus.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -16,10 +16,10 @@ use crate::{Case, http, tidy, trial};
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// What Prometheus sends.
+/// The `Accept` header of Prometheus.
 const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;q=0.75,application/openmetrics-text;version=0.0.1;q=0.7,\
                       text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
-/// A name that every escape of the formats is needed for, or that looks as if it were.
+/// A name that needs every escape of the formats, or looks like one.
 const AWKWARD: &str = r#"a"b\c{d}=e,f 🤖 \n #g"#;
 
 pub(crate) fn trials() -> Vec<Case> {
@@ -117,13 +117,13 @@ fn page(lookout: &Lookout, accept: &str) -> http::Response {
     lookout.send("GET", "/metrics", &[("accept", accept)], b"")
 }
 
-/// Runs a program with `input`; what it printed.
+/// Runs a program with `input`, and returns its output.
 fn fed(command: &mut Command, input: &[u8]) -> String {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a program");
     let mut stdin = child.stdin.take().expect("its input");
     let input = input.to_vec();
-    // What it does not read is seen in how it ends.
+    // Unread input shows in its exit status.
     let feeder = std::thread::spawn(move || stdin.write_all(&input).unwrap_or_default());
     let output = child.wait_with_output().expect("its end");
     feeder.join().expect("the input is written");
@@ -303,7 +303,7 @@ fn gone_is_gone() {
         assert!(!page.text().contains("leaver"), "{format}: no series at all");
         assert!(page.text().contains("agent_name=\"stayer\""), "{format}");
     }
-    // What it used is still part of its project's totals.
+    // Its usage is still part of its project's totals.
     assert_eq!(lookout.get("/api/metrics").json()["metrics"]["tokens"]["input"], 2_000);
 
     eventually("the agent without further reports is stale", || {
@@ -434,7 +434,7 @@ fn a_live_prometheus() {
         without = records.iter().filter(no_number).collect();
         without.is_empty().then_some(())
     });
-    // The first value of the day is where its budget begins to count.
+    // The budget of the day counts from the first value.
     step += 1;
     assert_eq!(lookout.post("/api/state", &full(step)).status, 200);
     let ratio = "agent:orchestrator_agent_budget_tokens_used:ratio{agent_name=\"grand_boss\", scope=\"day\"}";
@@ -445,7 +445,7 @@ fn a_live_prometheus() {
         let input = (6_000 + 300 * step) as f64;
         (prometheus.value(sum) == Some(input)).then_some(())
     });
-    // An agent that is gone is stale for Prometheus at once.
+    // A removed agent is stale for Prometheus at once.
     let rest = json!({"project": "shop", "complete": true, "agents": [{"name": "grand_boss"}]});
     assert_eq!(lookout.post("/api/state", &rest).status, 200);
     eventually("only one is left", || (prometheus.value("count(orchestrator_agent_up)") == Some(1.0)).then_some(()));

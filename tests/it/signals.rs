@@ -1,5 +1,5 @@
-//! Signals as the programs of the tests get them. A shell's background job ignores SIGINT, `nohup` SIGHUP, and both
-//! are inherited over any number of programs; what a test starts is to have every signal as it is by default.
+//! Resets signals for the programs that tests start. A shell's background job ignores SIGINT, `nohup` SIGHUP, and child
+//! processes inherit that; programs of tests must have the default action of every signal.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use crate::{Case, trial};
 const NAME: &str = "signals: programs of tests get them as they are by default";
 /// Marks the process in which this test runs alone.
 const INNER: &str = "LOOKOUT_TEST_OF_SIGNALS";
-/// Those that are taken care of.
+/// The signals that are reset.
 const ALL: [i32; 8] = [SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![trial(NAME, &[], they_are_default)]
 }
 
-/// From now on programs started from here get each signal as it is by default, and this one ignores what it ignored:
-/// a signal with a handler is reset for a new program, an ignored one is not. The handler does nothing.
+/// Installs an empty handler for each ignored signal: executing a program resets a signal with a handler, but keeps an
+/// ignored one ignored.
 pub(crate) fn reset_for_programs() {
     for signal in ALL.into_iter().filter(|signal| ignored("self") & bit(*signal) != 0) {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).expect("a handler");
     }
 }
 
-/// What a process ignores, a bit for each signal.
+/// The ignored signals of a process, a bit for each.
 fn ignored(process: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the state of a process");
     mask(&status)

@@ -25,7 +25,7 @@ fn a_signal_during_the_start() {
     let setup = Setup::new("");
     let mut command = setup.command(&["run", "--config", "/dev/stdin"]);
     let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program");
-    // It waits for its configuration. Once it has taken the signals over, one of them is sent.
+    // It waits for its configuration. Once its signal handlers are installed, a signal is sent.
     let status = format!("/proc/{}/status", child.id());
     eventually("it catches SIGHUP", || {
         let status = std::fs::read_to_string(&status).ok()?;
@@ -42,7 +42,7 @@ fn a_signal_during_the_start() {
     child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("it reads");
     let mut lines = BufReader::new(child.stderr.take().expect("its log")).lines().map_while(Result::ok);
     assert!(lines.any(|line| line.contains("listening")), "it starts");
-    // The reload that was asked for finds a pipe that cannot be read again, and logs that.
+    // The requested reload finds a pipe that cannot be read again, and logs that.
     assert!(lines.any(|line| line.contains("configuration reload failed")));
     signal("TERM");
     assert!(child.wait().expect("its end").success());

@@ -24,7 +24,7 @@ pub(super) fn labels_of(name: &str) -> Option<Vec<&'static str>> {
     })
 }
 
-/// The values that `label` of `metric` can take; `None` when anybody can name new ones.
+/// The possible values of `label` of `metric`; `None` if they are not a closed set.
 pub(super) fn values_of(metric: &str, label: &str) -> Option<Vec<&'static str>> {
     Some(match (label, metric) {
         ("status", "orchestrator_component_status") => ComponentStatus::ALL.map(ComponentStatus::as_str).to_vec(),

@@ -23,7 +23,7 @@ pub(super) struct Selector {
     pub(super) function: String,
 }
 
-/// All that an expression names.
+/// All names in an expression.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     pub(super) selectors: Vec<Selector>,
@@ -58,7 +58,7 @@ fn tokens(text: &str) -> Vec<&str> {
     tokens
 }
 
-/// What `expression` names.
+/// The names in `expression`.
 pub(super) fn names(expression: &str) -> Names {
     let mut names = Names::default();
     let mut functions: Vec<String> = Vec::new();
@@ -98,7 +98,7 @@ pub(super) fn names(expression: &str) -> Names {
     names
 }
 
-/// What is wrong with the names in `expression`; `recorded` are the names that rules add.
+/// The errors in the names of `expression`; `recorded` are the names that rules add.
 pub(super) fn faults(expression: &str, recorded: &BTreeSet<String>) -> Vec<String> {
     let mut faults = Vec::new();
     let mut fault = |text: String| faults.push(format!("{text}\n    in {expression}"));

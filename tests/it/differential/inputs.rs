@@ -1,4 +1,4 @@
-//! What both programs are given: pushes, hooks, exports, callbacks, streams, pages, files, and what of it is kept.
+//! The inputs of both programs: pushes, hooks, exports, callbacks, streams, pages and files; and the outputs to compare.
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use crate::polling::{Upstream, UpstreamBehavior};
 use crate::program::{Lookout, Setup, eventually};
 use crate::tidy;
 
-/// Longer than a receiver waits for more before it sends, so that what one step causes is sent before the next.
+/// Longer than `group_wait` of the receivers, so that the notifications of one step are sent before the next.
 const QUIET: Duration = Duration::from_millis(1500);
 
 /// The program with all listeners on free ports.
@@ -45,7 +45,7 @@ fn pages(transcript: &mut Transcript, lookout: &Lookout, when: &str) {
     let explained = alerts["alerts"].as_array().expect("alerts").iter().map(|alert| {
         let fingerprint = alert["fingerprint"].as_str().expect("a fingerprint");
         let mut why = lookout.get(&format!("/api/alerts/{fingerprint}/why")).json();
-        // Which of several receivers answers first is chance.
+        // The order of responses of several receivers is random.
         if let Some(decisions) = why["timeline"].as_array_mut() {
             decisions.sort_by_key(|decision| decision["receiver"].as_str().unwrap_or_default().to_owned());
         }
@@ -55,7 +55,7 @@ fn pages(transcript: &mut Transcript, lookout: &Lookout, when: &str) {
     transcript.unordered(format!("{when} alerts"), explained);
 }
 
-/// What the sink got since the last look, as items to compare.
+/// The messages of the sink since the last call, as items to compare.
 fn messages(sink: &Sink) -> Vec<String> {
     let messages = sink.drain_when_quiet(QUIET);
     messages.into_iter().map(|message| format!("{}\n{}", message.path, message.text)).collect()
@@ -80,7 +80,7 @@ fn stem(path: &Path) -> String {
     name.split('.').next().expect("a stem").to_owned()
 }
 
-/// One receiver of each kind, all of which end at the sink.
+/// One receiver of each kind, all with the address of the sink.
 fn receivers(sink: &Sink) -> String {
     let http = sink.http;
     let mail = format!("{{host: 127.0.0.1, port: {}, tls: none}}", sink.smtp.port());
@@ -102,7 +102,7 @@ receivers:
     )
 }
 
-/// Steps of `POST` path and body, from a quiet fleet to trouble and back.
+/// Steps of `POST` path and body, from a healthy fleet to problems and back.
 fn steps() -> Vec<(&'static str, &'static str, Value)> {
     let agent = |name: &str, more: Value| {
         let mut agent = json!({"name": name, "type": "worker"});
@@ -229,7 +229,7 @@ fn steps() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
-/// Pushed state from quiet to trouble and back, with one receiver of each kind, and a restart.
+/// Pushed state from healthy to problems and back, with one receiver of each kind, and a restart.
 ///
 /// In parts that take less than the minute after which an Alertmanager is sent everything again.
 pub(super) fn pushes(program: &Path, transcript: &mut Transcript) {
@@ -314,7 +314,7 @@ pub(super) fn recordings(program: &Path, transcript: &mut Transcript) {
     }
 }
 
-/// Where OTLP over HTTP is served, as the log has it.
+/// The address of OTLP over HTTP, from the log.
 fn otlp_address(lookout: &Lookout) -> SocketAddr {
     eventually("a listener of OTLP over HTTP", || {
         let log = lookout.log();
@@ -437,7 +437,7 @@ pub(super) fn rubbish(program: &Path, transcript: &mut Transcript) {
     }
 }
 
-/// What runs without a sidecar: rule tests, exported rules, printed settings, and a recording on the virtual clock.
+/// Commands without a sidecar: rule tests, exported rules, printed settings, and a recording on the virtual clock.
 pub(super) fn offline(program: &Path, transcript: &mut Transcript) {
     let setup = Setup::new("record: {path: state.record}\nbudgets: {tokens_per_task: 1000}\n").program(program);
     let root = tidy::root();
@@ -484,7 +484,7 @@ rules:
   - {name: Spent, for_each: agent, signal: tokens, when: at_least, levels: {error: 10}, summary: '{{ agent }} used tokens'}
 ";
 
-/// What a command prints, and how it ends.
+/// The output and exit code of a command.
 fn printed(transcript: &mut Transcript, setup: &Setup, arguments: &[&str]) {
     let output = setup.command(arguments).output().expect("lookout");
     let text = format!(

@@ -1,4 +1,4 @@
-//! The output of a scenario: named sections of text, without what differs from run to run.
+//! The output of a scenario: named sections of text, without values that differ from run to run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -91,7 +91,7 @@ impl Transcript {
         self.add(name, &lines.join("\n"));
     }
 
-    /// How much there is, in words.
+    /// The size, as text.
     pub(super) fn extent(&self) -> String {
         let lines: usize = self.sections.values().map(|text| text.lines().count()).sum();
         format!("{} sections with {lines} lines", self.sections.len())

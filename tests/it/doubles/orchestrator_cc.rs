@@ -1,4 +1,4 @@
-//! orchestrator-cc's dashboard as its versions answer: the older one with agents in panes, the newer one with Claude
+//! The API of orchestrator-cc's versions: the older one with agents in panes, the newer one with Claude
 //! Code's teams, and the one between them with both families of routes. It can restart, not be ready, and have routes
 //! that fail or hang.
 
@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 /// Which version answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
-    /// Agents alone; what is unknown is 404.
+    /// Agents alone; an unknown route is 404.
     Older,
     /// Both families of routes.
     Both,
-    /// Teams alone, as cloned: what is unknown is 200 with an error about a page that was not built.
+    /// Teams alone, without a built frontend: an unknown route is 200 with an error about the missing build.
     Newer,
-    /// The same with the page built: what is unknown is that page.
+    /// The same with a built frontend: an unknown route is its page.
     NewerBuilt,
 }
 
-/// What a route does in place of answering.
+/// The fault of a route.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Trouble {
     Status(u16),
@@ -40,7 +40,7 @@ pub(crate) struct Dashboard {
     pub(crate) agents: Value,
     /// As `/api/teams` lists them.
     pub(crate) teams: Value,
-    /// How often yet it lists none, as before it has read them.
+    /// The number of further responses with an empty list, as before its files are read.
     pub(crate) without_teams: usize,
     /// By team.
     pub(crate) tasks: BTreeMap<String, Value>,
@@ -88,12 +88,12 @@ impl OrchestratorCc {
         format!("http://{}", self.address)
     }
 
-    /// Changes what it has.
+    /// Changes its state.
     pub(crate) fn set<T>(&self, change: impl FnOnce(&mut Dashboard) -> T) -> T {
         change(&mut self.dashboard.lock().unwrap())
     }
 
-    /// How often `path` was asked for.
+    /// How often `path` was requested.
     pub(crate) fn count(&self, path: &str) -> usize {
         self.set(|it| it.asked.iter().filter(|asked| asked.ends_with(path)).count())
     }
@@ -126,7 +126,7 @@ fn serve(mut stream: TcpStream, dashboard: &Mutex<Dashboard>) {
         Some(Trouble::Status(status)) => (status, "Internal Server Error".to_owned()),
         None => (status, body),
     };
-    // The program may have given up on it.
+    // The client may have timed out.
     let length = body.len();
     let answer = format!(
         "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"

@@ -11,21 +11,21 @@ use crate::counterparts;
 use crate::program::eventually;
 use crate::tidy;
 
-/// The password that it takes for the user `lookout`.
+/// The password of the user `lookout`.
 pub(crate) const PASSWORD: &str = "päss word";
 
-/// A mail that it took.
+/// An accepted mail.
 #[derive(Clone, Debug)]
 pub(crate) struct Mail {
     /// Envelope sender.
     pub(crate) from: String,
     /// Envelope recipients.
     pub(crate) to: Vec<String>,
-    /// Whether it came over TLS.
+    /// Whether it arrived over TLS.
     pub(crate) tls: bool,
     /// Headers and body as Python's own parser reads them: see [`parse`].
     pub(crate) parsed: Value,
-    /// As it came.
+    /// The bytes as received.
     pub(crate) raw: String,
 }
 
@@ -63,7 +63,7 @@ impl Smtp {
             .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // It is loud about clients that break off, which is what some tests are about.
+            // It logs clients that disconnect, which some tests do.
             .stderr(std::fs::File::create(file("log")).expect("a file"))
             .spawn()
             .expect("python3");
@@ -76,12 +76,12 @@ impl Smtp {
         Self { dir, server, port }
     }
 
-    /// The file of the authority that vouches for it.
+    /// The file of its CA certificate.
     pub(crate) fn ca_file(&self) -> PathBuf {
         self.dir.path().join("ca.pem")
     }
 
-    /// Everything that it took so far, in order.
+    /// The mails accepted so far, in order.
     pub(crate) fn mails(&self) -> Vec<Mail> {
         let mut paths: Vec<PathBuf> = std::fs::read_dir(self.dir.path().join("mail"))
             .expect("its folder")
@@ -92,7 +92,7 @@ impl Smtp {
         paths.iter().map(|path| read(path)).collect()
     }
 
-    /// Waits until it took `count` mails, and returns all.
+    /// Waits until it accepted `count` mails, and returns all.
     pub(crate) fn wait(&self, count: usize) -> Vec<Mail> {
         eventually(&format!("{count} mails"), || {
             let entries = std::fs::read_dir(self.dir.path().join("mail")).ok()?;
@@ -102,7 +102,7 @@ impl Smtp {
         self.mails()
     }
 
-    /// The logins that were tried: mechanism, whether within TLS, whether taken.
+    /// The attempted logins: mechanism, whether over TLS, whether accepted.
     pub(crate) fn logins(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("mail/logins")).unwrap_or_default()
     }
@@ -110,7 +110,7 @@ impl Smtp {
 
 impl Drop for Smtp {
     fn drop(&mut self) {
-        // It may have ended already, which is just as well.
+        // It may have ended already.
         drop(self.server.kill());
         drop(self.server.wait());
     }
@@ -140,7 +140,7 @@ print(json.dumps({'headers': {name.lower(): str(value) for name, value in mail.i
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// An authority, and a certificate of it for `localhost`.
+/// A CA, and its certificate for `localhost`.
 pub(crate) fn certify(dir: &Path) {
     let openssl = |arguments: &[&str]| counterparts::run(Command::new("openssl").args(arguments).current_dir(dir));
     let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];

@@ -37,16 +37,16 @@ pub(super) fn under(setup: Setup) -> Setup {
     .fold(setup, |setup, (name, value)| setup.env(name, value))
 }
 
-/// Sets the wall clock of the program in `folder` by so many seconds off that of the machine.
+/// Sets the wall clock of the program in `folder` to an offset in seconds from the machine's.
 pub(super) fn set(folder: &Path, seconds: i64) {
     std::fs::write(folder.join("offset.new"), format!("{seconds:+}\n")).expect("a new offset");
     std::fs::rename(folder.join("offset.new"), folder.join("offset")).expect("a new offset");
 }
 
-/// Removes what the library leaves behind of a process.
+/// Removes files that the library leaves behind.
 pub(super) fn sweep(id: u32) {
     for name in ["faketime_shm_", "sem.faketime_sem_"] {
-        // There is none where it cleaned up itself.
+        // The library may have removed it.
         drop(std::fs::remove_file(format!("/dev/shm/{name}{id}")));
     }
 }
@@ -91,7 +91,7 @@ fn step(hours: i64) {
     assert!(is_close(&lookout), "{}", idle_seconds(&lookout, "quiet"));
     push(&lookout, &states(&[("quiet", 130), ("idle", 410), ("late", 100)], wall(offset)));
     assert!(is_close(&lookout), "{}", idle_seconds(&lookout, "quiet"));
-    // Others read the times of the clock that they have themselves.
+    // The other clients use the machine's clock.
     let shown = "orchestrator_agent_last_activity_timestamp_seconds{project=\"shop\",agent_name=\"late\"}";
     let shown = metric(&lookout, shown).expect("it is there");
     assert!((shown - wall(offset) as f64 / 1_000.0 + 100.0).abs() < 30.0, "{shown}");
@@ -99,7 +99,7 @@ fn step(hours: i64) {
     let started = alert["started_at"].as_str().and_then(lookout::model::Time::parse).expect("a time");
     // It is idle for 410 s now, and fires from 300 s on.
     assert!((wall(offset) - 110_000 - started.as_millis()).abs() < 30_000, "{alert}");
-    // It was active, by the clock of now.
+    // It was active, by the new clock.
     push(&lookout, &states(&[("quiet", 140), ("idle", 0)], wall(offset)));
     let seen = slack.wait(2);
     assert_eq!(seen[1].title(), "[RESOLVED] idle");

@@ -1,4 +1,4 @@
-//! Disks that can't be written or hold damaged files. Alerts are sent all the same.
+//! Disks that can't be written or contain damaged files. Alerts are sent nevertheless.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -37,7 +37,7 @@ pub(super) fn trials() -> Vec<Case> {
     ]
 }
 
-/// A shell that becomes a program whose every write to a file fails.
+/// A shell that executes a program whose every write to a file fails.
 const FULL: &str = "trap '' XFSZ && ulimit -f 0";
 /// A shell in a mount namespace of its own, in which its folder is read-only.
 const READ_ONLY: &str =
@@ -46,13 +46,13 @@ const READ_ONLY: &str =
 const SMALL: &str =
     "exec unshare -rm sh -c 'mkdir -p disk && mount -t tmpfs -o size=3m none disk && exec \"$@\"' sh \"$@\"";
 
-/// From now on every write of the program to a file fails, or none does.
+/// Lets every write of the program to a file fail from now on, or none.
 pub(crate) fn fill(lookout: &Lookout, full: bool) {
     let (id, limit) = (lookout.id(), if full { "1:" } else { "unlimited:" });
     counterparts::run(Command::new("prlimit").args([&format!("--pid={id}"), &format!("--fsize={limit}")]));
 }
 
-/// One receiver, and the alert of a failing store without its patience.
+/// One receiver, and the alert of a failing store without its `for`.
 fn setup(slack: &Slack, store: &str) -> Setup {
     let config = format!("{store}rules: [mine.yaml]\nreceivers:\n{}", receiver("ops", slack));
     let setup = Setup::new(&config);
@@ -124,7 +124,7 @@ fn unwritable(disk: &str) {
             assert!(lookout.sigterm().success());
         }
         setup = setup.shell(disk);
-        // It is not ready, and works all the same.
+        // It is not ready, but works.
         let lookout = setup.spawn().unwrap_or_else(|error| panic!("{error}"));
         lookout.wait_for_log(&["store file is not writable", "lookout.db"]);
         wait_for(&slack, "[ERROR] lookout");
@@ -137,7 +137,7 @@ fn unwritable(disk: &str) {
         wait_for(&slack, "[RESOLVED] a");
         assert_eq!(notified(&slack, "[WARNING] a"), 1, "killed: {is_killed}; {:?}", slack.delivered());
         assert!(lookout.sigterm().success());
-        // Where it can be written again it is.
+        // A disk that is writable again is written.
         let lookout = setup.without_shell().start();
         assert!(!lookout.log().contains("store file is not writable"), "{}", lookout.log());
         push(&lookout, &idle("c", 950));
@@ -162,7 +162,7 @@ fn readiness() {
             is_ready(&lookout, false)
         });
         fill(&lookout, false);
-        // Nothing comes in; it looks for itself.
+        // No input arrives; the program checks the disk itself.
         eventually("ready", || is_ready(&lookout, true));
     }
     lookout.wait_for_log(&["store file is not writable", "the limit on file size", "store file is writable again"]);

@@ -1,7 +1,7 @@
 //! Agents that export telemetry, in addition to the subjects: cumulative token counts, as Claude Code sends them. Two of
 //! them have equal attributes, as two processes with the same configuration have.
 //!
-//! Knows the true usage of each, and so the count that lookout may show.
+//! It tracks the true usage of each, and so the count that lookout may show.
 
 use lookout::clock::Clock;
 use serde_json::{Value, json};
@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use super::schedule::{EXPORTERS, TWINS};
 use crate::program::Lookout;
 
-/// The agents whose tokens they use.
+/// The agents that they export for.
 const TWIN: &str = "twin";
 const ALONE: &str = "alone";
 
-/// What they used since they began.
+/// The tokens used so far.
 pub(super) struct Exports {
     used: [u64; EXPORTERS],
     began: [i64; EXPORTERS],
@@ -61,7 +61,7 @@ impl Exports {
         }]})
     }
 
-    /// What is wrong with what the program counts: never more than was used, and all of it for who exports by itself,
+    /// Errors in the program's counts: never more than was used, and all of it for an exporter with attributes of its own,
     /// where `is_kept` means that no known value was removed.
     pub(super) fn wrong(&self, lookout: &Lookout, is_kept: bool) -> Vec<String> {
         let status = lookout.get("/api/status").json();

@@ -14,9 +14,9 @@ pub(super) struct Row {
     pub(super) rule: String,
     /// `firing`, `escalated`, `resolved`, …
     pub(super) kind: String,
-    /// As a message has it: `WARNING`, …, `RESOLVED`.
+    /// The level as in a message: `WARNING`, …, `RESOLVED`.
     pub(super) word: String,
-    /// Unix milliseconds at which it was decided.
+    /// When it was created, in Unix milliseconds.
     pub(super) at: i64,
     /// `pending`, `delivered`, `superseded` or `dead`.
     pub(super) state: String,
@@ -57,14 +57,14 @@ pub(super) fn read(folder: &Path) -> Vec<Row> {
 pub(super) fn read_copy(folder: &Path) -> Vec<Row> {
     let copy = tempfile::tempdir().expect("a folder");
     for name in ["lookout.db", "lookout.db-wal"] {
-        // There is no log when it was folded into the file.
+        // There is no write-ahead log after a checkpoint.
         drop(std::fs::copy(folder.join(name), copy.path().join(name)));
     }
     fold(&copy.path().join("lookout.db"));
     read(copy.path())
 }
 
-/// Brings what is in the log of a database into its file, as the next start would.
+/// Checkpoints the write-ahead log of a database, as the next start would.
 pub(super) fn fold(path: &Path) {
     let database = Connection::open(path).expect("a database");
     database.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get::<_, i64>(0)).expect("its tables");

@@ -8,14 +8,14 @@ use super::ledger::{self, Row};
 use super::schedule::{Condition, ReceiverName, SUBJECTS, Slow};
 use super::world::{Break, COOLDOWN, Mark, World, rule};
 
-/// How long before a crash a send may have been taken whose outcome was not yet written. Writing takes
+/// How long before a crash a message may have been accepted whose outcome was not yet written. Writing takes
 /// milliseconds; a machine that runs many schedules at once is slow.
 const IN_FLIGHT: Duration = Duration::from_secs(3);
 
-/// What became of the notices of a run.
+/// The outcome of the notices of a run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Count {
-    /// Notices that were decided.
+    /// All notices.
     pub(super) missing: usize,
     /// Covered by a newer notice of the same alert.
     pub(super) superseded: usize,
@@ -34,7 +34,7 @@ struct SentNotification {
     at: Duration,
 }
 
-/// All that a receiver took, by (subject, rule), in order.
+/// The notifications that a receiver accepted, by (subject, rule), in order.
 fn notifications(world: &World, receiver: ReceiverName) -> HashMap<(String, String), Vec<SentNotification>> {
     let mut notifications: HashMap<_, Vec<SentNotification>> = HashMap::new();
     for (place, request) in world.requests(receiver).into_iter().enumerate().filter(|(_, request)| request.was_taken) {
@@ -107,8 +107,8 @@ pub(super) fn is_on_its_way(row: &Row) -> bool {
     row.state == "pending" && row.kind != "announcement" && SUBJECTS.contains(&row.name.as_str())
 }
 
-/// Those of `missing` that `world` has an excuse for: the last notice was refused for good, which a dead letter shows,
-/// or the alert was acknowledged before the receiver came or while a silence kept it back.
+/// Those of `missing` that are expected in `world`: the last notice was permanently rejected, which a dead letter shows, or
+/// the alert was acknowledged before the receiver was added or while it was silenced.
 pub(super) fn is_excused(world: &World, rows: &[Row], line: &str) -> bool {
     (0..SUBJECTS.len()).any(|subject| {
         let (name, rule) = (SUBJECTS[subject], rule(subject));
@@ -127,7 +127,7 @@ pub(super) fn is_excused(world: &World, rows: &[Row], line: &str) -> bool {
 }
 
 /// Compares the messages each receiver accepted with the ledgers: every notice marked as delivered was accepted,
-/// and none was taken twice but what a crash caught in flight. Returns what is wrong.
+/// and only those in flight at a crash were accepted twice. Returns the errors.
 pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<String>) {
     let mut wrong = Vec::new();
     let mut count = Count::default();
@@ -168,7 +168,7 @@ pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<Strin
             let is_it = |row: &&Row| row.receiver == receiver.name() && row.name == name && row.rule == rule;
             let mut from = 0;
             for (place, rows) in ledgers.iter().enumerate() {
-                // The notifications during this ledger's time.
+                // The notifications while this ledger was in use.
                 let until = marks.iter().filter(|mark| mark.what == Break::NewLedger).nth(place);
                 let mine: Vec<&SentNotification> = notifications[from..]
                     .iter()
@@ -197,7 +197,7 @@ pub(super) fn compare(world: &World, is_clock_steady: bool) -> (Count, Vec<Strin
     (count, wrong)
 }
 
-/// Pairs what was taken with what was written, in order, and returns how many were taken once more.
+/// Pairs accepted messages with rows of the ledger, in order, and returns how many were accepted again.
 fn align(
     notifications: &[&SentNotification],
     rows: &[&Row],
@@ -224,7 +224,7 @@ fn pair(
         let is_missed = rows.iter().any(|row| row.state == "delivered");
         return (ended_in_a_crash || !is_missed).then_some(0);
     };
-    // What was in flight at a crash may have been taken and not ticked off, and a newer one sent in its place.
+    // A message in flight at a crash may have been accepted without being marked as delivered, and superseded by a newer one.
     let is_in_flight = crash_after(notification).is_some();
     let fits = |row: &&Row| row.word == notification.word && (row.state == "delivered" || is_in_flight);
     let missed = rows.iter().position(|row| row.state == "delivered").map_or(rows.len(), |place| place + 1);
@@ -241,7 +241,7 @@ fn pair(
     })
 }
 
-/// What was decided while the monitoring was paused.
+/// The notices created while monitoring was paused.
 fn paused(world: &World, rows: &[Row]) -> Vec<String> {
     // Two processes' clocks are some milliseconds apart.
     let is_within = |row: &Row| world.pauses.iter().any(|(from, until)| (from + 20..until - 20).contains(&row.at));

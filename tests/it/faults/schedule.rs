@@ -1,6 +1,4 @@
-//! What happens in one run, made from a seed: the same seed is the same schedule, step for step.
-//!
-//! How a step is executed is in `world`.
+//! The steps of one run, generated from a seed: the same seed gives the same steps. `world` executes them.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +6,7 @@ use std::time::Duration;
 use crate::doubles::mailbox::Verdict;
 use crate::doubles::slack::Act;
 
-/// Numbers that look random and are the same for the same seed (SplitMix64).
+/// Pseudo-random numbers, the same for the same seed (SplitMix64).
 #[derive(Debug)]
 pub(super) struct Dice(u64);
 
@@ -29,7 +27,7 @@ impl Dice {
         usize::try_from(self.roll() % bound as u64).expect("less than a bound that is one")
     }
 
-    /// Whether something of this chance in a hundred happens.
+    /// True with this chance in percent.
     fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
@@ -43,22 +41,22 @@ impl Dice {
 pub(super) const SUBJECTS: [&str; 11] =
     ["idle0", "idle1", "idle2", "idle3", "down0", "down1", "slow0", "slow1", "part0", "loop0", "loop1"];
 
-/// How many of them, the last ones, have a rule with a window.
+/// The number of them whose rule has a window; they come last.
 const LOOPING: usize = 2;
 
-/// How late a mail server answers: later than a client gives it that has not read RFC 5321.
+/// The delay of a late mail server: longer than the timeout of a client that ignores RFC 5321.
 pub(super) const LATE: Duration = Duration::from_secs(34);
-/// What the report calls that.
+/// Its name in the report.
 pub(super) const LATE_ANSWER: &str = "late answer to DATA";
 
-/// How a subject is, as its reporter puts it; what that means depends on the rules.
+/// The condition of a subject; which alerts it causes depends on the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Condition {
-    /// It is not there.
+    /// It does not exist.
     Gone,
     /// Healthy.
     Well,
-    /// It is in the first, second or third kind of trouble.
+    /// It has the first, second or third kind of problem.
     Trouble(usize),
 }
 
@@ -67,9 +65,9 @@ pub(super) enum Condition {
 pub(super) enum Slow {
     /// There is no such rule.
     Absent,
-    /// It minds what is somewhat slow.
+    /// It fires for slow.
     Strict,
-    /// It minds only what is very slow.
+    /// It fires only for very slow.
     Lenient,
 }
 
@@ -80,7 +78,7 @@ pub(super) enum ReceiverName {
     Ops,
     /// Everything from error on.
     Oncall,
-    /// As ops, but now and then taken out of the configuration.
+    /// As ops, but removed from the configuration at times.
     Extra,
     /// As oncall, by mail.
     Mail,
@@ -101,21 +99,21 @@ impl ReceiverName {
     }
 }
 
-/// Where the address of a receiver leads.
+/// The address of a receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Address {
-    /// To it.
+    /// Its own.
     Home,
-    /// To a port without a listener.
+    /// A port without a listener.
     Refused,
-    /// To a host that no name server knows.
+    /// A host name that does not resolve.
     Unresolved,
 }
 
 /// How a file is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Damage {
-    /// It holds something else.
+    /// It is replaced by other content.
     Rubbish,
     /// Its middle is overwritten.
     Middle,
@@ -132,12 +130,12 @@ pub(super) enum By {
     Signal,
 }
 
-/// One thing that happens.
+/// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// A subject's condition is reported; with the time of the last report again, if its condition allows.
     Report(usize, Condition, bool),
-    /// A subject is silenced for so many milliseconds.
+    /// A subject is silenced for this many milliseconds.
     Silence(usize, u64),
     /// Its silences are ended.
     Unsilence(usize),
@@ -145,7 +143,7 @@ pub(super) enum Step {
     Acknowledge(usize),
     /// The rules change.
     Rules(Slow),
-    /// The receiver `extra` comes or goes.
+    /// The receiver `extra` is added or removed.
     Receiver(bool),
     /// The unchanged configuration is reloaded, by the API or by a signal.
     Reload(By),
@@ -153,15 +151,15 @@ pub(super) enum Step {
     Monitoring(bool),
     /// An exporting agent has used that many more tokens and exports its total.
     Export(usize, u64),
-    /// A receiver does this with its next requests.
+    /// Responses of a receiver to its next requests.
     Trouble(ReceiverName, Vec<Act>),
-    /// The mail server does this with its next mails.
+    /// Responses of the mail server to its next mails.
     MailTrouble(Vec<Verdict>),
     /// A receiver's address changes.
     Address(ReceiverName, Address),
-    /// The disk takes no more, or does again.
+    /// The disk is full, or has space again.
     DiskFull(bool),
-    /// The wall clock is set by so many seconds.
+    /// The wall clock is set to an offset in seconds.
     Clock(i64),
     /// `kill -9` and a new start; these conditions change meanwhile.
     Kill(Vec<(usize, Condition)>),
@@ -169,14 +167,14 @@ pub(super) enum Step {
     Term(Vec<(usize, Condition)>),
     /// `kill -9`, a file of the store is damaged, and a new start.
     Damage(&'static str, Damage),
-    /// A database of the store is removed, with all that belongs to it, while the program runs.
+    /// A database of the store is removed, with its write-ahead log, while the program runs.
     Remove(&'static str),
-    /// So many microseconds pass.
+    /// A wait in microseconds.
     Pause(u64),
 }
 
 impl Step {
-    /// The fault that it is, as the report counts it.
+    /// The name of the fault in the report.
     pub(super) fn fault(&self) -> Vec<&'static str> {
         match self {
             Self::Trouble(_, acts) => acts.iter().filter_map(|act| act_name(*act)).collect(),
@@ -237,7 +235,7 @@ impl fmt::Display for Step {
     }
 }
 
-/// The exporting agents: two processes with equal attributes, and one of its own.
+/// The exporting agents: two processes with equal attributes, and one with its own.
 pub(super) const EXPORTERS: usize = 3;
 /// How many of them are twins; they come first.
 pub(super) const TWINS: usize = 2;
@@ -273,7 +271,7 @@ pub(super) fn make(seed: u64) -> Vec<Step> {
                 Step::DiskFull(full)
             }
             80..85 => {
-                // Twice the same way would be two hours, which is not what is promised.
+                // Twice in one direction would be two hours, more than is promised.
                 let hour = if hours == 0 { dice.pick(&[-1, 1]) } else { -hours };
                 hours += hour;
                 Step::Clock(hour * 3600)

@@ -1,6 +1,6 @@
 //! The environment of one run: sidecar, receivers, disk and clock. Executes the steps of a schedule.
 //!
-//! Knows the true state at each moment, and records what happened.
+//! It tracks the true state at each moment, and records what happened.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -24,37 +24,37 @@ pub(super) const COOLDOWN: Duration = Duration::from_millis(300);
 
 const HEAD: &str = "listen: 127.0.0.1:0\nlog: {format: json, level: info}\n";
 
-/// A moment at which what a receiver knows and what the program knows may part.
+/// A moment after which the notifications that a receiver got and those that the program recorded may differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Break {
     /// The program was killed.
     Crash,
-    /// The program was killed and its ledger is another one from here on.
+    /// The program was killed and its ledger was replaced.
     NewLedger,
-    /// The receiver was removed and added again: what it was notified of before is not known any more.
+    /// The receiver was removed and added again: its earlier notifications are not known any more.
     NewReceiver,
 }
 
-/// A break, as one receiver's double saw it.
+/// Such a moment, as one receiver's double recorded it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     pub(super) what: Break,
-    /// How many requests came before it.
+    /// The number of requests before it.
     pub(super) place: usize,
     pub(super) at: Duration,
 }
 
-/// A message that came in at a receiver.
+/// A message that a receiver got.
 pub(super) struct Request {
     /// The receivers.
     pub(super) lines: Vec<Line>,
     pub(super) at: Duration,
-    /// What was done with it.
+    /// The double's response.
     pub(super) act: String,
     pub(super) was_taken: bool,
 }
 
-/// How often one who loops has restarted, of which the window of its rule sees what came since the first report.
+/// The restarts of a looping agent; the window of its rule counts those since the first report.
 #[derive(Clone, Copy, Default)]
 struct Loops {
     count: u64,
@@ -72,13 +72,13 @@ pub(super) struct World {
     mailbox: Mailbox,
     exports: Exports,
     loops: HashMap<usize, Loops>,
-    /// Since when, on the machine's clock, nothing may be decided.
+    /// Since when, by the machine's clock, monitoring is paused and no notification may be created.
     paused_since: Option<i64>,
-    /// From when to when it was so.
+    /// The pauses so far, from when to when.
     pub(super) pauses: Vec<(i64, i64)>,
-    /// How many pauses and extensions were asked for.
+    /// The number of requested pauses and extensions.
     pub(super) stops: usize,
-    /// Whether all that was known was kept: no file of the store was damaged.
+    /// Whether no state was lost: no file of the store was damaged.
     pub(super) is_kept: bool,
     /// Whether the program was ever killed.
     pub(super) was_killed: bool,
@@ -87,15 +87,15 @@ pub(super) struct World {
     pub(super) extra: bool,
     /// The last reported activity and condition of a subject.
     reported: HashMap<usize, (Condition, i64)>,
-    /// By how many seconds the wall clock is set off.
+    /// The offset of the wall clock in seconds.
     offset: i64,
     /// Whether it was set since the program started.
     is_set: bool,
     pub(super) marks: BTreeMap<ReceiverName, Vec<Mark>>,
-    /// What ledgers held that were damaged later.
+    /// The rows of ledgers that were damaged later.
     pub(super) ledgers: Vec<Vec<Row>>,
     pub(super) story: Vec<String>,
-    /// What former programs logged.
+    /// The logs of earlier processes.
     logs: Vec<String>,
     damaged: usize,
 }
@@ -130,9 +130,9 @@ impl World {
         ReceiverName::HOOKS.into_iter().for_each(|receiver| world.address(receiver, Address::Home));
         world.configure();
         world.start();
-        // What began before the program was first started is not all its to count.
+        // Increases from before the first start do not count.
         world.exports = Exports::new();
-        // Who loops is known from the start, and by name on disk, so that no crash makes a first report of a later one.
+        // Looping agents are reported and saved at the start, so that after a crash a later report is not taken for the first.
         for subject in (0..SUBJECTS.len()).filter(|subject| project(*subject) == "loop") {
             world.report(subject, Condition::Well, false);
         }
@@ -144,7 +144,7 @@ impl World {
         &self.doubles[receiver as usize]
     }
 
-    /// Everything that came in at a receiver so far, in order.
+    /// All messages that a receiver got so far, in order.
     pub(super) fn requests(&self, receiver: ReceiverName) -> Vec<Request> {
         if receiver == ReceiverName::Mail {
             let letters = self.mailbox.letters().into_iter();
@@ -191,7 +191,7 @@ impl World {
         self.story.push(format!("{at:6} ms  {what}"));
     }
 
-    /// Does one step.
+    /// Executes one step.
     pub(super) fn step(&mut self, step: &Step) {
         if !matches!(step, Step::Pause(_)) {
             self.log_step(&step.to_string());
@@ -280,7 +280,7 @@ impl World {
         self.exports.export_all(program);
     }
 
-    /// What is wrong with the counts of exporting agents.
+    /// Errors in the counts of exporting agents.
     pub(super) fn miscounted(&self, is_clock_steady: bool) -> Vec<String> {
         self.exports.wrong(self.program(), self.is_kept && is_clock_steady)
     }
@@ -297,21 +297,21 @@ impl World {
         }
     }
 
-    /// Decisions are not logged from now on.
+    /// Stops logging of decisions.
     fn end_pause(&mut self, now: i64) {
         self.pauses.extend(self.paused_since.take().map(|since| (since, now)));
     }
 
-    /// Removes a database and waits until it is there again, with all that was in it.
+    /// Removes a database and waits until it is written again, with all its content.
     fn remove(&mut self, file: &str) {
         for end in ["", "-wal", "-shm"] {
-            // There is no log where it was folded in.
+            // There is no write-ahead log after a checkpoint.
             drop(std::fs::remove_file(self.path().join(format!("{file}{end}"))));
         }
         eventually("the database to be written again", || self.path().join(file).exists().then_some(()));
     }
 
-    /// Where a window may have been lost, looping agents continue until it does not matter.
+    /// If a window may have been lost, looping agents restart until the loss does not matter.
     fn loop_on(&mut self) {
         for subject in (0..SUBJECTS.len()).filter(|subject| project(*subject) == "loop") {
             self.loops.entry(subject).or_default().count += LOOPING[1];
@@ -363,7 +363,7 @@ impl World {
         push(self.program(), &batch);
     }
 
-    /// From now on it is so.
+    /// Sets the condition of a subject from now on.
     fn change(&mut self, subject: usize, condition: Condition) -> Condition {
         let condition = possible(subject, condition);
         self.truth[subject] = condition;
@@ -419,7 +419,7 @@ impl World {
         for silence in list["silences"].as_array().expect("a list") {
             if is_meant(silence["created_by"].as_str().unwrap_or_default()) {
                 let id = silence["id"].as_str().expect("an id");
-                // It may end by itself just now.
+                // It may expire at this moment.
                 self.program().send("DELETE", &format!("/api/silences/{id}"), &[], b"");
             }
         }
@@ -561,7 +561,7 @@ impl World {
         self.start();
         self.report_all();
         if was_set {
-            // Neither can a window be distinguished from an hour that has passed.
+            // Nor can a clock set forward be distinguished from an hour that has passed.
             self.loop_on();
         }
     }

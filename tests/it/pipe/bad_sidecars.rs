@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{Pipe, pass, sample, seen, tokens, unused_address};
 use crate::program::{Setup, eventually};
 
-/// What a sidecar's double does with a request.
+/// The response of a sidecar's double.
 #[derive(Clone, Copy)]
 enum Does {
     Accepts,
@@ -22,7 +22,7 @@ enum Does {
     BreaksOff,
 }
 
-/// A sidecar's double, and the bodies that it was sent.
+/// A sidecar's double, and the bodies that it got.
 struct Double {
     url: String,
     bodies: Arc<Mutex<Vec<Value>>>,
@@ -103,19 +103,19 @@ pub(super) fn a_bad_sidecar_changes_nothing() {
         }
         let watch = Stopwatch::start();
         let (rest, stderr, status) = pipe.end();
-        // The last report has 2 s, where an answer is waited for much longer while the agent works.
+        // The last report has a timeout of 2 s; while the agent works it is much longer.
         let without = *without.get_or_insert(watch.elapsed());
         assert!(watch.elapsed() < without * 4 + Duration::from_secs(8), "{:?}", watch.elapsed());
         assert!(rest.is_empty() && status.success(), "{status}: {stderr}");
         assert!(stderr.contains(expected) && stderr.lines().count() == usize::from(!expected.is_empty()), "{stderr}");
-        // Not a word when none is wanted.
+        // No output if quiet.
         let (stderr, status) = pass(&setup, &url, &["--agent", "a", "--quiet"], &sample);
         assert!(stderr.is_empty() && status.success(), "{stderr}");
     }
     // A token that can't be read is the sidecar's business, not the agent's.
     let (stderr, status) = pass(&setup, &unused_address(), &["--agent", "a", "--token-file", "nowhere"], &sample);
     assert!(status.success() && stderr.contains("nowhere"), "{stderr}");
-    // Errors of the command line are reported before the agent has done anything.
+    // Errors of the command line are reported before any input is read.
     let (_, stderr, status) = Pipe::start(&setup, "ftp://x", &["--agent", "a"]).end();
     assert!(status.code() == Some(1) && stderr.contains("is not an address"), "{stderr}");
     assert_eq!(Pipe::start(&setup, "h:1", &["--agent", "a", "--pattern", "x"]).end().2.code(), Some(2));
@@ -146,7 +146,7 @@ pub(super) fn a_late_sidecar_gets_the_report() {
     assert_eq!((&last["status"], &last["tokens"]["output"]), (&Value::from("completed"), &Value::from(114)));
     let bodies = double.bodies.lock().unwrap();
     assert_eq!(bodies[0]["ttl"], "1m");
-    // Each report has a number of its own, so that one that comes late is known.
+    // Each report has a number of its own, so that a late one is recognized.
     let numbers: Vec<u64> = bodies.iter().filter_map(|body| body["ordinal"]["number"].as_u64()).collect();
     assert!(numbers.len() == bodies.len() && numbers.is_sorted_by(|one, next| one < next), "{numbers:?}");
     assert!(

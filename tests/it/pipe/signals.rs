@@ -38,7 +38,7 @@ fn they_wait_for_last_words() {
         assert!(pipe.end().2.success());
         seen(&lookout, signal, "failed", Some("interrupted"));
     }
-    // Signals that are not taken yet are one; so each is sent until it is.
+    // Pending signals of one kind are merged, so each is sent until it is handled.
     let mut pipe = ready(&setup, &lookout, "twice");
     let status = eventually("its end", || {
         pipe.signal("INT");

@@ -1,4 +1,4 @@
-//! Prometheus with the exported rules, and lookout, on the same data: both must find the same, at the same time.
+//! Prometheus with the exported rules, and lookout, on the same data: the same alerts must fire at the same time.
 //!
 //! A rule test is run; the values of `/metrics` at each step become the input of a unit test for
 //! promtool, and what lookout found becomes its expectation.
@@ -33,13 +33,13 @@ pub(crate) fn trials() -> Vec<Case> {
 /// The labels that identify an alert.
 type Labels = BTreeMap<String, String>;
 
-/// What was seen at the steps of a test.
+/// The values and alerts at the steps of a test.
 #[derive(Default)]
 struct Seen {
     steps: usize,
-    /// By series, its values at the steps at which it was there.
+    /// The values of each series at the steps at which it exists.
     series: BTreeMap<String, BTreeMap<usize, String>>,
-    /// By step, what fires.
+    /// The firing alerts at each step.
     firing: Vec<BTreeSet<Labels>>,
 }
 
@@ -162,7 +162,7 @@ fn compare(file: &str) {
     let tests = test_rules::load(&path).unwrap_or_else(|error| panic!("{error}"));
     let setup = Setup::new("");
     let mut config = serde_json::to_value(&tests.config).unwrap();
-    // Receivers are no business of Prometheus, and their secrets are masked here.
+    // Prometheus does not need the receivers, and their secrets are masked here.
     config["receivers"] = serde_json::json!([]);
     let rules_text = exported(setup.path(), &config.to_string());
     std::fs::write(setup.path().join("rules.yml"), &rules_text).unwrap();
