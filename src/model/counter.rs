@@ -9,49 +9,65 @@ use serde_json::value::RawValue;
 /// A cumulative count: the total since the agent was first seen, and the value last reported.
 ///
 /// Saved as `[total, last]`, or null if nothing was reported.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Count {
+    /// [`Count::UNKNOWN`] if nothing was reported: an agent has many counts, and a flag would make each half as large again.
     total: u64,
-    last: Option<std::num::NonZeroU64>,
-    known: bool,
+    /// The value last reported, zero if it was accumulated.
+    last: u64,
+}
+
+impl Default for Count {
+    fn default() -> Self {
+        Self { total: Self::UNKNOWN, last: 0 }
+    }
+}
+
+impl std::fmt::Debug for Count {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Count").field("total", &self.get()).field("last", &self.last).finish()
+    }
 }
 
 impl Count {
+    /// In place of a total. Totals stay below it.
+    const UNKNOWN: u64 = u64::MAX;
+
     /// The total; `None` if nothing was reported.
+    #[inline]
     pub const fn get(&self) -> Option<u64> {
-        if self.known { Some(self.total) } else { None }
+        if self.is_unknown() { None } else { Some(self.total) }
     }
 
     /// Whether nothing was reported yet.
+    #[inline]
     pub const fn is_unknown(&self) -> bool {
-        !self.known
+        self.total == Self::UNKNOWN
     }
 
     /// Whether it was accumulated here from increments, rather than reported as a cumulative value.
     pub const fn is_accumulated(&self) -> bool {
-        self.known && self.last.is_none()
+        !self.is_unknown() && self.last == 0
     }
 
     /// The total, zero if nothing was reported.
+    #[inline]
     pub const fn total(&self) -> u64 {
-        self.total
+        if self.is_unknown() { 0 } else { self.total }
     }
 
     /// Applies a cumulative value of the source and returns by how much the total grew. The first value counts in full:
     /// whether it is only a baseline is for the caller to decide.
     pub fn report(&mut self, value: u64) -> u64 {
-        let last = self.last.map_or(0, std::num::NonZeroU64::get);
-        let step = if value >= last { value - last } else { value };
-        self.last = std::num::NonZeroU64::new(value);
-        self.known = true;
-        self.total = self.total.saturating_add(step);
+        let step = if value >= self.last { value - self.last } else { value };
+        self.last = value;
+        self.add(step);
         step
     }
 
     /// Adds an increment.
     pub fn add(&mut self, step: u64) {
-        self.known = true;
-        self.total = self.total.saturating_add(step);
+        self.total = self.total().saturating_add(step).min(Self::UNKNOWN - 1);
     }
 }
 
@@ -110,19 +126,14 @@ impl Sum {
 
 impl Serialize for Count {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        let last = self.last.map_or(0, std::num::NonZeroU64::get);
-        self.known.then_some((self.total, last)).serialize(out)
+        self.get().map(|total| (total, self.last)).serialize(out)
     }
 }
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let saved = Option::<(u64, u64)>::deserialize(input)?;
-        Ok(saved.map_or_else(Self::default, |(total, last)| Self {
-            total,
-            last: std::num::NonZeroU64::new(last),
-            known: true,
-        }))
+        Ok(saved.map_or_else(Self::default, |(total, last)| Self { total: total.min(Self::UNKNOWN - 1), last }))
     }
 }
 

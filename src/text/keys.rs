@@ -190,15 +190,31 @@ pub fn mask_across<'t>(text: &'t str, breaks: &[usize]) -> Cow<'t, str> {
     Cow::Owned(masked)
 }
 
+/// Whether each byte is part of a token, as 1, or suspicious by itself, as 2. Every text is checked by it.
+static CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < classes.len() {
+        classes[byte] = match byte as u8 {
+            b'@' | b'=' | b':' | b'>' => 2,
+            byte if is_token(byte) => 1,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
+
 /// A quick check whether `text` can contain a secret; most cannot.
 fn is_suspicious(text: &str) -> bool {
     let (mut run, mut before) = (0, [0; 2]);
     text.bytes().any(|byte| {
-        run = if is_token(byte) { run + 1 } else { 0 };
+        let class = CLASSES[usize::from(byte)];
+        run = if class == 1 { run + 1 } else { 0 };
         // `--flag`, the start of a PEM block, and `-u user:password`.
-        let is_option = matches!((before, byte), ([_, b'-'], b'-') | ([b'-', b'u'], b' '));
+        let is_option = before[1] == b'-' && byte == b'-' || before == [b'-', b'u'] && byte == b' ';
         before = [before[1], byte];
-        run >= SHORTEST_CREDENTIALS || is_option || matches!(byte, b'@' | b'=' | b':' | b'>')
+        class == 2 || run >= SHORTEST_CREDENTIALS || is_option
     })
 }
 

@@ -11,9 +11,37 @@ use crate::text::clean;
 /// Maximum length of a reason in a label, in bytes.
 const MAX_REASON: usize = 128;
 
+/// An agent and its labels. Each family reads the labels of all agents: side by side they stay in the CPU's cache.
+struct LabelledAgent<'a> {
+    agent: &'a Agent,
+    labels: &'a str,
+}
+
+impl std::ops::Deref for LabelledAgent<'_> {
+    type Target = Agent;
+
+    fn deref(&self) -> &Agent {
+        self.agent
+    }
+}
+
+impl<'a> LabelledAgent<'a> {
+    /// The agents of `snapshot`; `labels` are those of all of them in the same order.
+    fn all(snapshot: &'a Snapshot, labels: &'a str) -> Vec<Self> {
+        let mut rest = labels;
+        let labelled = snapshot.agents.iter().filter_map(|agent| {
+            let (labels, after) = rest.split_at_checked(agent.labels.len())?;
+            rest = after;
+            Some(Self { agent, labels })
+        });
+        labelled.collect()
+    }
+}
+
 /// Writes all families.
 pub(super) fn write(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot) {
-    let agents: Vec<&Agent> = snapshot.agents.iter().collect();
+    let labels: String = snapshot.agents.iter().map(|agent| &*agent.labels).collect();
+    let agents = LabelledAgent::all(snapshot, &labels);
     write_state(writer, snapshot, &agents);
     write_usage(writer, &agents);
     write_budgets(writer, snapshot, &agents);
@@ -21,16 +49,16 @@ pub(super) fn write(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot) {
     write_work(writer, &agents);
 }
 
-fn write_state(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[&Agent]) {
+fn write_state(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[LabelledAgent<'_>]) {
     writer.family(&names::AGENT_UP, |series| {
-        agents.iter().for_each(|agent| series.line(&agent.labels).flag(agent.is_up()));
+        agents.iter().for_each(|agent| series.line(agent.labels).flag(agent.is_up()));
     });
     writer.family(&names::AGENT_EXPECTED, |series| {
-        agents.iter().for_each(|agent| series.line(&agent.labels).flag(agent.is_expected()));
+        agents.iter().for_each(|agent| series.line(agent.labels).flag(agent.is_expected()));
     });
     writer.family(&names::AGENT_INFO, |series| {
         for agent in agents {
-            let line = series.line(&agent.labels).label("agent_type", agent.agent_type.as_deref().unwrap_or_default());
+            let line = series.line(agent.labels).label("agent_type", agent.agent_type.as_deref().unwrap_or_default());
             line.label("model", agent.model.as_deref().unwrap_or_default()).flag(true);
         }
     });
@@ -39,7 +67,7 @@ fn write_state(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[&Ag
         for agent in agents {
             if let Some(index) = agent.status.and_then(|status| AgentStatus::ALL.iter().position(|one| *one == status))
             {
-                series.states(&agent.labels, &statuses, index);
+                series.states(agent.labels, &statuses, index);
             }
         }
     });
@@ -48,74 +76,74 @@ fn write_state(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[&Ag
         for agent in agents.iter().filter(|agent| agent.is_up()) {
             if let Some(status) = agent.status.filter(|status| status.waits()) {
                 let reason = clean(agent.reason.as_deref().unwrap_or_default(), MAX_REASON);
-                series.line(&agent.labels).label("status", status.as_str()).label("reason", &reason).flag(true);
+                series.line(agent.labels).label("status", status.as_str()).label("reason", &reason).flag(true);
             }
         }
     });
     writer.family(&names::AGENT_IDLE_TIME, |series| {
         for agent in agents.iter().filter(|agent| agent.is_up()) {
             if let Some(seconds) = agent.idle_seconds(snapshot.at) {
-                series.line(&agent.labels).number(seconds);
+                series.line(agent.labels).number(seconds);
             }
         }
     });
     writer.family(&names::AGENT_LAST_ACTIVITY, |series| {
         for agent in agents {
             if let Some(at) = agent.last_activity {
-                series.line(&agent.labels).time(snapshot.wall.to_wall(at));
+                series.line(agent.labels).time(snapshot.wall.to_wall(at));
             }
         }
     });
     writer.family(&names::AGENT_RESTARTS, |series| {
-        agents.iter().for_each(|agent| series.line(&agent.labels).count(agent.restarts.total()));
+        agents.iter().for_each(|agent| series.line(agent.labels).count(agent.restarts.total()));
     });
     writer.family(&names::AGENT_PROGRESS, |series| {
         for agent in agents.iter().filter(|agent| agent.is_up()) {
             if let Some(progress) = agent.progress {
-                series.line(&agent.labels).number(progress);
+                series.line(agent.labels).number(progress);
             }
         }
     });
     writer.family(&names::AGENT_CONTEXT_WINDOW, |series| {
         for agent in agents.iter().filter(|agent| agent.is_up()) {
             if let Some(ratio) = agent.context_window_ratio {
-                series.line(&agent.labels).number(ratio);
+                series.line(agent.labels).number(ratio);
             }
         }
     });
     writer.family(&names::AGENT_ESTIMATED_COMPLETION, |series| {
         for agent in agents.iter().filter(|agent| agent.is_up()) {
             if let Some(at) = agent.estimated_completion {
-                series.line(&agent.labels).time(snapshot.wall.to_wall(at));
+                series.line(agent.labels).time(snapshot.wall.to_wall(at));
             }
         }
     });
 }
 
-fn write_usage(writer: &mut SeriesWriter<'_>, agents: &[&Agent]) {
+fn write_usage(writer: &mut SeriesWriter<'_>, agents: &[LabelledAgent<'_>]) {
     let types = tails("token_type", TokenType::ALL.map(TokenType::as_str));
     writer.family(&names::AGENT_TOKENS, |series| {
         for agent in agents.iter().filter(|agent| is_known(&agent.tokens)) {
-            series.counts(&agent.labels, &types, agent.tokens.map(|count| count.total()));
+            series.counts(agent.labels, &types, agent.tokens.map(|count| count.total()));
         }
     });
     writer.family(&names::AGENT_COST, |series| {
         for agent in agents {
             if let Some(cost) = agent.cost_usd.get() {
-                series.line(&agent.labels).number(cost);
+                series.line(agent.labels).number(cost);
             }
         }
     });
     writer.family(&names::AGENT_UNPRICED_TOKENS, |series| {
         // Counted together with the tokens, so a missing count is 0 once tokens are known.
         for agent in agents.iter().filter(|agent| is_known(&agent.tokens)) {
-            series.line(&agent.labels).count(agent.unpriced_tokens.total());
+            series.line(agent.labels).count(agent.unpriced_tokens.total());
         }
     });
 }
 
 /// A budget has series only together with its usage, so that their ratio is always defined.
-fn write_budgets(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[&Agent]) {
+fn write_budgets(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[LabelledAgent<'_>]) {
     let budgets = &snapshot.budgets;
     let mut tokens = |family, of_task: &dyn Fn(u64, u64) -> u64| {
         writer.family(family, |series| {
@@ -123,10 +151,10 @@ fn write_budgets(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[&
                 if let (Some(budget), Some(task)) = (budgets.tokens_per_task, &agent.task)
                     && agent.has_open_task()
                 {
-                    series.line(&agent.labels).label("scope", "task").count(of_task(budget, task.tokens));
+                    series.line(agent.labels).label("scope", "task").count(of_task(budget, task.tokens));
                 }
                 if let Some(budget) = budgets.tokens_per_day {
-                    series.line(&agent.labels).label("scope", "day").count(of_task(budget, agent.day_tokens));
+                    series.line(agent.labels).label("scope", "day").count(of_task(budget, agent.day_tokens));
                 }
             }
         });
@@ -137,7 +165,7 @@ fn write_budgets(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[&
     let mut usd = |family, amount: &dyn Fn(&Agent) -> f64| {
         writer.family(family, |series| {
             for agent in agents.iter().filter(|agent| agent.cost_usd.get().is_some()) {
-                series.line(&agent.labels).label("scope", "day").number(amount(agent));
+                series.line(agent.labels).label("scope", "day").number(amount(agent));
             }
         });
     };
@@ -145,12 +173,12 @@ fn write_budgets(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[&
     usd(&names::AGENT_BUDGET_USED_USD, &|agent| agent.day_cost_usd);
 }
 
-fn write_requests(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[&Agent]) {
+fn write_requests(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[LabelledAgent<'_>]) {
     let mut counter = |family, count: fn(&Agent) -> Count| {
         writer.family(family, |series| {
             for agent in agents {
                 if let Some(count) = count(agent).get() {
-                    series.line(&agent.labels).count(count);
+                    series.line(agent.labels).count(count);
                 }
             }
         });
@@ -183,41 +211,45 @@ fn write_requests(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[
     });
     writer.family(&names::AGENT_LIMITED, |series| {
         let is_known_to_report =
-            |agent: &&&Agent| agent.rate_limit_hits.get().is_some() || !agent.rate_limits.is_empty();
+            |agent: &&LabelledAgent<'_>| agent.rate_limit_hits.get().is_some() || !agent.rate_limits.is_empty();
         for agent in agents.iter().filter(|agent| agent.is_up()).filter(is_known_to_report) {
-            series.line(&agent.labels).flag(agent.limited.is_some());
+            series.line(agent.labels).flag(agent.limited.is_some());
         }
     });
     writer.family(&names::AGENT_LIMITED_UNTIL, |series| {
         for agent in agents.iter().filter(|agent| agent.is_up()) {
             if let Some(until) = agent.limited.as_ref().and_then(|limited| limited.until) {
-                series.line(&agent.labels).time(snapshot.wall.to_wall(until));
+                series.line(agent.labels).time(snapshot.wall.to_wall(until));
             }
         }
     });
 }
 
 /// The rate limits of agents that are up, at most one per provider and type.
-fn rate_limits<'a>(agents: &'a [&'a Agent]) -> impl Iterator<Item = (&'a Agent, &'a RateLimit)> {
+fn rate_limits<'a>(agents: &'a [LabelledAgent<'a>]) -> impl Iterator<Item = (&'a LabelledAgent<'a>, &'a RateLimit)> {
     let up = agents.iter().filter(|agent| agent.is_up());
-    up.flat_map(|agent| agent.rate_limits.iter().map(move |limit| (*agent, limit)))
+    up.flat_map(|agent| agent.rate_limits.iter().map(move |limit| (agent, limit)))
 }
 
-fn limit_line<'s, 'a>(series: &'s mut FamilySeries<'_, 'a>, agent: &Agent, limit: &RateLimit) -> SeriesLine<'s, 'a> {
-    series.line(&agent.labels).label("provider", &limit.provider).label("limit_type", &limit.limit_type)
+fn limit_line<'s, 'a>(
+    series: &'s mut FamilySeries<'_, 'a>,
+    agent: &LabelledAgent<'_>,
+    limit: &RateLimit,
+) -> SeriesLine<'s, 'a> {
+    series.line(agent.labels).label("provider", &limit.provider).label("limit_type", &limit.limit_type)
 }
 
-fn write_work(writer: &mut SeriesWriter<'_>, agents: &[&Agent]) {
+fn write_work(writer: &mut SeriesWriter<'_>, agents: &[LabelledAgent<'_>]) {
     let outcomes = tails("outcome", ["completed", "failed"]);
     writer.family(&names::AGENT_TASKS, |series| {
         for agent in agents {
-            series.counts(&agent.labels, &outcomes, [agent.tasks_completed.total(), agent.tasks_failed.total()]);
+            series.counts(agent.labels, &outcomes, [agent.tasks_completed.total(), agent.tasks_failed.total()]);
         }
     });
     let results = tails("result", ["passed", "failed"]);
     writer.family(&names::AGENT_REVIEWS, |series| {
         for agent in agents.iter().filter(|agent| is_known(&[agent.reviews_passed, agent.reviews_failed])) {
-            series.counts(&agent.labels, &results, [agent.reviews_passed.total(), agent.reviews_failed.total()]);
+            series.counts(agent.labels, &results, [agent.reviews_passed.total(), agent.reviews_failed.total()]);
         }
     });
 }
