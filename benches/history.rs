@@ -276,6 +276,7 @@ fn notice(n: usize) -> Arc<Notice> {
         now_at: None,
         value: Some(400.0),
         threshold: Some(300.0),
+        unit: lookout::model::Unit::Seconds,
         message: "agent has been idle for 6m40s".into(),
         action: "Look at its terminal, or stop it.".into(),
         started_at: NOW,

@@ -43,6 +43,12 @@ impl StopOrders {
         self.parts.iter().flat_map(|part| part.iter().map(|(agent_key, stops)| (agent_key, &**stops)))
     }
 
+    /// Whether there is an order for `agent` of `project`.
+    pub fn has(&self, project: &Arc<str>, agent: &Arc<str>) -> bool {
+        let agent_key = (Arc::clone(project), Arc::clone(agent));
+        self.parts.get(part_of(&agent_key)).is_some_and(|part| part.contains_key(&agent_key))
+    }
+
     /// The stop order that answers the hook `moment` of `agent`, if it has to stop.
     pub fn order(&self, (project, agent): (&Arc<str>, &Arc<str>), moment: BlockingHook) -> Option<&StopOrder> {
         let agent_key = (Arc::clone(project), Arc::clone(agent));
@@ -177,7 +183,7 @@ pub fn announcement(agent: Option<&Agent>, hook: &Hook) -> Option<String> {
     let stop = hook.stop.as_ref()?;
     let sessions = agent.and_then(|agent| agent.sessions.as_ref());
     let is_news = sessions.is_none_or(|sessions| !sessions.has_answered_with(stop));
-    is_news.then(|| format!("{}/{}: ordered to stop, it {}", hook.project, hook.agent, stop.why))
+    is_news.then(|| format!("{}/{}: stop order sent, {}", hook.project, hook.agent, stop.why))
 }
 
 #[cfg(test)]

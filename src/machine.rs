@@ -371,11 +371,12 @@ impl Machine {
             return;
         }
         let text = if on {
-            format!("{by} resumed the monitoring")
+            format!("{by} resumed monitoring")
         } else {
-            let what = if was_on { "paused the monitoring" } else { "extended the pause of the monitoring" };
-            let until = self.fleet.state().wall.to_wall(now.plus(PAUSE));
-            format!("{by} {what}: no notifications until it resumes, at the latest at {until}")
+            let what = if was_on { "paused monitoring" } else { "extended the pause of monitoring" };
+            let wall = &self.fleet.state().wall;
+            let until = wall.to_wall(now.plus(PAUSE)).on_clock(wall.to_wall(now), &jiff::tz::TimeZone::UTC);
+            format!("{by} {what} until {until} UTC; no notification is sent until it resumes")
         };
         let announced = self.alerts.announce(now, "monitoring", &text);
         self.add(now, announced, effects);

@@ -34,6 +34,7 @@ pub mod source;
 pub mod spending;
 pub mod telemetry;
 pub mod timeline;
+pub mod unit;
 pub mod update;
 pub mod windows;
 
@@ -70,5 +71,6 @@ pub use snapshot::{Budgets, Snapshot};
 pub use source::{Source, SourceError, SourceErrorReason};
 pub use spending::{SpendKind, Spending, Velocity};
 pub use timeline::{NotifyReason, Suppressed, TimelineEntry, TimelineEvent};
+pub use unit::Unit;
 pub use update::{AgentUpdate, Batch, ComponentUpdate, Patch, PollReport, UsageUpdate};
 pub use windows::{AgentWindows, Window};

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Level, Notice, NoticeKind, Subject, Time};
+use crate::model::{Level, Notice, NoticeKind, Subject, Time, Unit};
 
 mod answer;
 pub mod config;
@@ -41,8 +41,8 @@ pub const CAPACITY: usize = 20_000;
 pub fn test_notice(receiver: &Receiver, now: Time, host: &str) -> Notice {
     let subject = Subject::Source { name: Arc::from(host) };
     Notice {
-        message: Arc::from(format!("This is a test message of lookout on {host}. Nothing is wrong.")),
-        action: Arc::from("Nothing: if you can read this, alerts will reach you here."),
+        message: Arc::from(format!("lookout on {host}: this is a test message, nothing is wrong")),
+        action: Arc::from("Nothing to do: alerts will reach you here."),
         ..Notice::new(&receiver.name, NoticeKind::Test, Level::Info, Arc::from("Test"), subject, now)
     }
 }
@@ -54,8 +54,9 @@ fn samples_for_trial() -> Notice {
     Notice {
         value: Some(2.0),
         threshold: Some(1.0),
-        message: Arc::from("agent has been idle for 2s"),
-        action: Arc::from("Look at its terminal."),
+        unit: Unit::Seconds,
+        message: Arc::from("no activity for 2s (limit 1s)"),
+        action: Arc::from("Check its terminal."),
         ..Notice::new(&receiver, NoticeKind::Firing, Level::Warning, Arc::from("AgentIdle"), subject, Time::default())
     }
 }

@@ -26,12 +26,13 @@ pub use compile::{BUILT_IN, Rule, RuleSet, built_in};
 pub use description::{Description, Measure};
 pub use indicators::Indicator;
 pub use row::{ForEach, PromQl};
-pub use text::{TemplateData, as_count, as_duration, as_percent};
+pub use text::{AlertTexts, TemplateData, as_count, as_dollars, as_duration, as_percent, as_short};
 pub use thresholds::Comparison;
 
 use crate::model::windows::SavedWindows;
 use crate::model::{
-    AgentWindows, Changes, Class, Component, Deadlines, Finding, RuleId, RulePolicy, Snapshot, Subject, Time, Window,
+    AgentWindows, Changes, Class, Component, Deadlines, Finding, RuleId, RulePolicy, Snapshot, Subject, Time, Unit,
+    Window,
 };
 use evaluate::EvaluatedState;
 use indicators::Indicators;
@@ -197,9 +198,20 @@ impl Rules {
         self.set.rules.iter().find(|rule| *rule.policy.name == *name).map(|rule| rule.indicator)
     }
 
-    /// The summary and action of an alert; `rule` may have been removed since.
-    pub fn describe(&self, rule: &str, facts: &TemplateData<'_>) -> (String, String) {
-        self.set.describe(rule, facts)
+    /// Summary and action of an alert. `rule` may have gone since.
+    pub fn describe(&self, rule: &str, data: &TemplateData<'_>) -> AlertTexts {
+        self.set.texts.render(rule, data)
+    }
+
+    /// How the resolve of an alert reads behind the subject's name; `ending` is why it ended, when not because things are
+    /// well again.
+    pub fn resolution(&self, rule: &str, data: &TemplateData<'_>, ending: Option<&str>) -> String {
+        self.set.texts.resolution(rule, data, ending)
+    }
+
+    /// The unit of the value of the rule of that name.
+    pub fn unit(&self, rule: &str) -> Unit {
+        self.set.texts.unit(rule)
     }
 
     /// Starts missing windows after a restart or a reload, so that counts from now on are increases.

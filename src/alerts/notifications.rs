@@ -9,7 +9,7 @@ use super::flapping::flapping_ends_at;
 use super::{AlertChanges, Alerts, timeline_entry};
 use crate::model::{
     Alert, AlertState, Audience, Fingerprint, Incident, Level, MessageReference, Notice, NoticeKind, ReceiverPolicy,
-    ReceiverState, Suppressed, Time, TimelineEvent, Worst,
+    ReceiverState, Suppressed, Time, TimelineEvent, Unit, Worst,
 };
 
 /// The longest chain of inhibition: SourceDown, AgentsDown, AgentDown, AgentStale.
@@ -269,6 +269,7 @@ impl ReceiverState {
             now_at: None,
             value: alert.value,
             threshold: alert.threshold,
+            unit: Unit::Count,
             message: Arc::from(""),
             action: Arc::from(""),
             started_at: alert.started_at,

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
+
 use super::decide::exclusion;
 use super::{AlertChanges, Alerts};
 use crate::model::{
@@ -77,13 +79,9 @@ impl Alerts {
         }
         self.touch_matching(&silence);
         let what = if known.is_some() { "changed the silence of" } else { "silenced" };
-        let text = format!(
-            "{} {what} {} until {}{}",
-            silence.created_by,
-            silence.matchers,
-            silence.ends_at,
-            after_colon(&silence.comment)
-        );
+        let until = silence.ends_at.on_clock(now, &TimeZone::UTC);
+        let comment = quoted(&silence.comment);
+        let text = format!("{} {what} {} until {until} UTC{comment}", silence.created_by, silence.matchers);
         let mut effects = AlertChanges::default();
         self.announce_into(now, &silence.id, &text, None, &mut effects);
         effects.silences.push(silence.clone());
@@ -131,7 +129,7 @@ impl Alerts {
         self.record(now, slot, TimelineEvent::Acknowledged { by: Arc::from(by), comment: Arc::from(comment) });
         self.touch(slot);
         let mut effects = AlertChanges::default();
-        let text = format!("{by} acknowledged {} of {}{}", alert.rule, alert.subject.name(), after_colon(comment));
+        let text = format!("{by} acknowledged {} on {}{}", alert.rule, alert.subject.who(), quoted(comment));
         self.announce_into(now, &format!("{fingerprint}"), &text, Some(&alert), &mut effects);
         Ok(self.finish_into(now, effects))
     }
@@ -229,6 +227,7 @@ impl Alerts {
     }
 }
 
-fn after_colon(comment: &str) -> String {
+/// A comment at the end of an announcement.
+fn quoted(comment: &str) -> String {
     if comment.is_empty() { String::new() } else { format!(": \"{comment}\"") }
 }

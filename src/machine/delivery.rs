@@ -32,12 +32,12 @@ impl Machine {
                 self.add(now, deferred, effects);
             }
             DeliveryReport::Failed { receiver, error, notices, at } => {
-                self.sidecar.failed(*at, receiver);
+                self.sidecar.failed(*at, receiver, error);
                 let error: Arc<str> = Arc::from(&*error.message);
                 note(*at, notices, effects, |receiver| TimelineEvent::Failed { receiver, error: Arc::clone(&error) });
             }
             DeliveryReport::DeadLettered(outcome, error) => {
-                self.sidecar.dead_lettered(&outcome.receiver, outcome.notices.len());
+                self.sidecar.dead_lettered(&outcome.receiver, outcome.notices.len(), Some(error));
                 let message: Arc<str> = Arc::from(&*error.message);
                 note(outcome.at, &outcome.notices, effects, |receiver| TimelineEvent::DeadLettered {
                     receiver,

@@ -76,7 +76,7 @@ impl Machine {
             }
             *lost_of.entry(receiver).or_default() += 1;
         }
-        lost_of.iter().for_each(|(receiver, notices)| self.sidecar.dead_lettered(receiver, *notices));
+        lost_of.iter().for_each(|(receiver, notices)| self.sidecar.dead_lettered(receiver, *notices, None));
         // Rules may have been removed since.
         let rules = &self.rules;
         let without_rule = self.alerts.end_unless(now, Ending::RuleGone, |alert| rules.id(&alert.rule).is_some());

@@ -40,12 +40,14 @@ pub(super) struct Sidecar {
 }
 
 /// The state of deliveries to a receiver.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Delivery {
     /// Since when every attempt has failed.
     failing: Option<Time>,
     /// Alerts that were dead-lettered since the last successful delivery.
     dead_lettered: u32,
+    /// Why the last attempt failed, in words.
+    error: Option<Arc<str>>,
 }
 
 impl Sidecar {
@@ -70,21 +72,29 @@ impl Sidecar {
         match partial {
             Some(error) if error.retry == Retry::Never => {
                 self.receivers.entry(Arc::clone(&outcome.receiver)).or_default().failing = None;
-                self.dead_lettered(&outcome.receiver, outcome.notices.len());
+                self.dead_lettered(&outcome.receiver, outcome.notices.len(), Some(error));
             }
             _ => drop(self.receivers.remove(&outcome.receiver)),
         }
     }
 
-    /// Records a failed attempt.
-    pub(super) fn failed(&mut self, now: Time, receiver: &Arc<str>) {
-        self.receivers.entry(Arc::clone(receiver)).or_default().failing.get_or_insert(now);
+    /// Notes that an attempt failed.
+    pub(super) fn failed(&mut self, now: Time, receiver: &Arc<str>, error: &SendError) {
+        let delivery = self.receivers.entry(Arc::clone(receiver)).or_default();
+        delivery.failing.get_or_insert(now);
+        delivery.error = Some(Arc::from(&*error.message));
     }
 
-    /// Records that `count` alerts were dead-lettered.
-    pub(super) fn dead_lettered(&mut self, receiver: &Arc<str>, count: usize) {
+    /// Notes that so many alerts were dead-lettered.
+    pub(super) fn dead_lettered(&mut self, receiver: &Arc<str>, count: usize, error: Option<&SendError>) {
         let delivery = self.receivers.entry(Arc::clone(receiver)).or_default();
         delivery.dead_lettered = delivery.dead_lettered.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        delivery.error = error.map(|error| Arc::from(&*error.message)).or_else(|| delivery.error.take());
+    }
+
+    /// Why the last attempt to send to `receiver` failed, if it did.
+    pub(super) fn last_error(&self, receiver: &str) -> Option<&str> {
+        self.receivers.get(receiver)?.error.as_deref()
     }
 }
 
@@ -107,7 +117,7 @@ impl Machine {
         });
         receivers.retain(|name, _| self.receivers.contains(name));
         let receivers = self.receivers.iter().map(|name| {
-            let delivery = receivers.get(name).copied().unwrap_or_default();
+            let delivery = receivers.get(name).cloned().unwrap_or_default();
             SidecarPart::Receiver(ReceiverHealth {
                 name: Arc::clone(name),
                 oldest_undelivered: observed.oldest.get(name).copied().flatten(),

@@ -4,6 +4,7 @@ mod builtin;
 mod enforcement;
 mod histories;
 mod hooks;
+mod messages;
 mod own;
 mod receivers;
 mod restarts;

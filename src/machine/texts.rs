@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::{AlertExplanation, AlertFilter, AlertView, Machine, NotificationStatusView};
 use crate::alerts;
 use crate::model::{
-    ActiveRateLimit, Agent, Alert, AlertState, Class, ClosedAlert, Fingerprint, Level, Notice, Subject, Time, Worst,
+    ActiveRateLimit, Agent, AgentStatus, Alert, AlertState, Budget, Class, ClosedAlert, Component, ComponentStatus,
+    Ending, Fingerprint, Level, Notice, Project, Subject, Time, Worst,
 };
-use crate::rules::TemplateData;
+use crate::rules::{AlertTexts, Indicator, TemplateData};
 
 /// The most agents that the text of one alert names.
 const MAX_NAMED_AGENTS: usize = 20;
@@ -44,6 +45,19 @@ impl<'a> From<&'a Notice> for TextInput<'a> {
     }
 }
 
+/// What the fleet knows of the subject of an alert.
+#[derive(Default)]
+struct Known<'a> {
+    status: Option<&'a str>,
+    reason: Option<&'a str>,
+    agent: Option<&'a Agent>,
+    agents: Vec<String>,
+    components: Vec<String>,
+    project: Option<&'a Project>,
+    limits: Vec<&'a ActiveRateLimit>,
+    total: Option<u32>,
+}
+
 impl Machine {
     /// The pending and firing alerts that match `filter`, highest level first, then newest first.
     pub fn list(&self, now: Time, filter: &AlertFilter) -> Vec<AlertView> {
@@ -66,83 +80,195 @@ impl Machine {
     }
 
     fn alert_view(&self, now: Time, alert: &Alert) -> AlertView {
-        let (message, action) = self.texts(now, &TextInput::from(alert));
+        let AlertTexts { summary, action } = self.texts(now, &TextInput::from(alert), None);
         let silence = self.alerts.silence_of(now, alert).map(|silence| silence.id.to_string());
-        AlertView { silenced_by: silence, ..AlertView::of(&self.fleet.state().wall, alert, message, action) }
+        AlertView { silenced_by: silence, ..AlertView::of(&self.fleet.state().wall, alert, summary, action) }
     }
 
-    /// `notices` with their texts, which are rendered once per alert.
+    /// `notices` with their texts; receivers of one alert get the same ones.
     pub(super) fn with_texts(&self, now: Time, notices: impl Iterator<Item = Notice>) -> Vec<Arc<Notice>> {
         let mut worded: Vec<Arc<Notice>> = Vec::with_capacity(notices.size_hint().0);
-        let mut last: Option<(Fingerprint, Arc<str>, Arc<str>)> = None;
+        let mut last: Option<Arc<Notice>> = None;
         for mut notice in notices {
             if !notice.kind.is_of_alert() {
                 worded.push(Arc::new(notice));
                 continue;
             }
-            let (message, action) = match last.take() {
-                Some((fingerprint, message, action)) if fingerprint == notice.fingerprint => (message, action),
-                _ => {
-                    let (message, action) = self.texts(now, &TextInput::from(&notice));
-                    (Arc::from(message), Arc::from(action))
+            notice.unit = self.rules.unit(&notice.rule);
+            let is_same = |last: &&Arc<Notice>| {
+                last.fingerprint == notice.fingerprint
+                    && last.kind.is_firing() == notice.kind.is_firing()
+                    && last.now_at == notice.now_at
+            };
+            (notice.message, notice.action) = match last.as_ref().filter(is_same) {
+                Some(last) => (Arc::clone(&last.message), Arc::clone(&last.action)),
+                None => {
+                    let texts = self.texts(now, &TextInput::from(&notice), ending(&notice));
+                    (texts.summary.into(), texts.action.into())
                 }
             };
-            last = Some((notice.fingerprint, Arc::clone(&message), Arc::clone(&action)));
-            (notice.message, notice.action) = (message, action);
-            worded.push(Arc::new(notice));
+            let notice = Arc::new(notice);
+            last = Some(Arc::clone(&notice));
+            worded.push(notice);
         }
         worded
     }
 
     /// `alert` with its texts.
     pub(super) fn closed_with_texts(&self, now: Time, alert: Alert) -> ClosedAlert {
-        let (message, action) = self.texts(now, &TextInput::from(&alert));
-        ClosedAlert { alert, message: message.into(), action: action.into() }
+        let texts = self.texts(now, &TextInput::from(&alert), None);
+        ClosedAlert { alert, message: texts.summary.into(), action: texts.action.into() }
     }
 
-    /// The changed alerts that began to fire at `now`, with their texts.
+    /// Of what changed, the alerts that began to fire at `now`, with their texts.
     pub(super) fn firing_since(&self, now: Time, ledger: &alerts::AlertChanges) -> Vec<ClosedAlert> {
         let begins = |alert: &&Alert| alert.state == AlertState::Firing && alert.changed_at == now;
         ledger.changed.iter().filter(begins).map(|alert| self.closed_with_texts(now, alert.clone())).collect()
     }
 
-    /// The texts of an alert: summary and action.
-    fn texts(&self, now: Time, described: &TextInput<'_>) -> (String, String) {
+    /// The texts of an alert; with `resolved`, how its resolve reads in place of the summary.
+    fn texts(&self, now: Time, described: &TextInput<'_>, resolved: Option<Resolved>) -> AlertTexts {
+        let known = self.known(described);
         let state = self.fleet.state();
-        let mut agents = Vec::new();
-        let mut reason = None;
-        let mut limits = Vec::new();
-        match described.subject {
-            Subject::Cluster { project } if described.lists_agents => {
-                let is_about: fn(&Agent) -> bool = match self.rules.class(described.rule) {
-                    Some(Class::AgentsLimited) => |agent| agent.limited.is_some(),
-                    _ => Agent::is_down,
-                };
-                let about: Vec<&Agent> =
-                    state.agents.iter().filter(|agent| *agent.project == **project && is_about(agent)).collect();
-                agents = named(&about);
-                limits = about.iter().filter_map(|agent| agent.limited.as_ref()).collect();
+        // When the last of them may go on, if that is known of all.
+        let until = known.limits.iter().map(|limit| limit.until).collect::<Option<Vec<Time>>>();
+        let until = until.and_then(|ends| ends.into_iter().max()).map(|end| state.wall.to_wall(end));
+        let (used, budget) = self.budget(described.rule, known.agent);
+        let TextInput { rule, subject, level, value, threshold, .. } = *described;
+        let data = TemplateData {
+            value,
+            threshold,
+            status: known.status,
+            reason: known.reason.filter(|reason| !reason.is_empty()),
+            task: known.agent.and_then(|agent| agent.task.as_ref()).map(|task| &*task.id),
+            progress: known.agent.and_then(|agent| agent.progress),
+            used,
+            budget,
+            stop: known.agent.map_or("", |agent| self.stop_of(agent)),
+            agents: &known.agents,
+            components: &known.components,
+            total: known.total,
+            up: known.project.map(|project| project.up),
+            expected: known.project.map(|project| project.wanted.unwrap_or(project.expected)),
+            until,
+            provider: shared(&known.limits),
+            ..TemplateData::new(subject, level, now, self.fleet.time_zone())
+        };
+        match resolved {
+            Some(Resolved(ending)) => {
+                let summary = self.rules.resolution(rule, &data, ending.as_deref());
+                AlertTexts { summary, action: String::new() }
             }
+            None => self.rules.describe(rule, &data),
+        }
+    }
+
+    /// What is known of the subject of an alert.
+    fn known(&self, described: &TextInput<'_>) -> Known<'_> {
+        let state = self.fleet.state();
+        match described.subject {
             Subject::Agent { project, name } => {
                 let agent = self.fleet.find(project, name);
-                reason = agent.and_then(|agent| agent.reason.as_deref());
-                limits.extend(agent.and_then(|agent| agent.limited.as_ref()));
+                Known {
+                    status: agent.and_then(|agent| agent.status).map(AgentStatus::as_str),
+                    reason: agent.and_then(|agent| agent.reason.as_deref()),
+                    agent,
+                    limits: agent.and_then(|agent| agent.limited.as_ref()).into_iter().collect(),
+                    ..Known::default()
+                }
             }
-            _ => {}
+            Subject::Component { project, name } => {
+                let component = state.components.iter().find(|it| it.project == *project && it.name == *name);
+                Known {
+                    status: component.map(|component| component.status.as_str()),
+                    reason: component.and_then(|component| component.details.as_deref()),
+                    ..Known::default()
+                }
+            }
+            Subject::Source { name } => {
+                let source = state.sources.iter().find(|source| source.name == *name);
+                let reason = source.and_then(|source| source.last_error.as_deref());
+                let total = state.agents.iter().filter(|agent| agent.source == *name).count();
+                Known { reason: reason, total: Some(u32::try_from(total).unwrap_or(u32::MAX)), ..Known::default() }
+            }
+            Subject::Receiver { name } => Known { reason: self.sidecar.last_error(name), ..Known::default() },
+            Subject::Cluster { project } => {
+                let project = state.projects.iter().find(|known| known.name == *project).map(|known| &**known);
+                let known = Known { project, total: project.map(|project| project.agents), ..Known::default() };
+                if described.lists_agents { self.with_lists(described, known) } else { known }
+            }
+            Subject::Sidecar { .. } => Known::default(),
         }
-        // When the last of them is no longer rate-limited, if that is known of all.
-        let until = limits.iter().map(|limit| limit.until).collect::<Option<Vec<Time>>>();
-        let until = until.and_then(|ends| ends.into_iter().max()).map(|end| state.wall.to_wall(end));
-        let provider = shared(&limits);
-        let TextInput { rule, subject, level, value, threshold, .. } = *described;
-        let (at, zone) = (now, self.fleet.time_zone());
-        let facts =
-            TemplateData { subject, level, value, threshold, reason, agents: &agents, until, provider, at, zone };
-        self.rules.describe(rule, &facts)
+    }
+
+    /// `known` of a project with those that the alert is about.
+    fn with_lists<'a>(&'a self, described: &TextInput<'_>, known: Known<'a>) -> Known<'a> {
+        let (state, name) = (self.fleet.state(), described.subject.name());
+        let is_about: fn(&Agent) -> bool = match self.rules.class(described.rule) {
+            Some(Class::AgentsLimited) => |agent| agent.limited.is_some(),
+            _ => Agent::is_down,
+        };
+        let about: Vec<&Agent> = state.agents.iter().filter(|it| it.project == *name && is_about(it)).collect();
+        let failed = |it: &&Component| it.project == *name && it.status == ComponentStatus::Error;
+        let components = state.components.iter().filter(failed).take(MAX_NAMED_AGENTS).map(|component| {
+            let details = component.details.as_deref().filter(|details| !details.is_empty());
+            details.map_or_else(|| component.name.to_string(), |details| format!("{}: {details}", component.name))
+        });
+        Known {
+            agents: named(&about),
+            components: components.collect(),
+            limits: about.iter().filter_map(|agent| agent.limited.as_ref()).collect(),
+            ..known
+        }
+    }
+
+    /// What `agent` has used of the budget that `rule` is about, and that budget.
+    fn budget(&self, rule: &str, agent: Option<&Agent>) -> (Option<f64>, Option<f64>) {
+        let budgets = &self.fleet.state().budgets;
+        let (used, budget) = match self.rules.indicator(rule) {
+            Some(Indicator::TaskBudgetRatio) => (
+                agent.and_then(|agent| agent.task.as_ref()).map(|task| task.tokens as f64),
+                budgets.tokens_per_task.map(|budget| budget as f64),
+            ),
+            Some(Indicator::DayBudgetRatio | Indicator::DayBudgetGoneInSeconds) => {
+                (agent.map(|agent| agent.day_tokens as f64), budgets.tokens_per_day.map(|budget| budget as f64))
+            }
+            Some(Indicator::DayCostRatio | Indicator::DayCostGoneInSeconds) => {
+                (agent.map(|agent| agent.day_cost_usd), budgets.cost_usd_per_day)
+            }
+            _ => (None, None),
+        };
+        (used, budget)
+    }
+
+    /// Whether a budget stopped `agent`: `stopped`, `ordered` while it has yet to obey, else nothing.
+    fn stop_of(&self, agent: &Agent) -> &'static str {
+        if agent.reason.as_deref().is_some_and(|reason| Budget::ALL.iter().any(|budget| reason == budget.reason())) {
+            return "stopped";
+        }
+        if self.enforcement.orders().has(&agent.project, &agent.name) { "ordered" } else { "" }
     }
 }
 
-/// The provider of all of them, if it is the same.
+/// That an alert is over, and why when it is not that things are well again.
+struct Resolved(Option<String>);
+
+/// Why the alert of a resolve ended; `None` for a notice that is no resolve.
+fn ending(notice: &Notice) -> Option<Resolved> {
+    if notice.kind.is_firing() {
+        return None;
+    }
+    Some(Resolved(match (notice.now_at, notice.ending) {
+        (Some(level), _) => Some(format!("is only at {level} now")),
+        (None, Some(Ending::Removed)) => Some("was removed".to_owned()),
+        (None, Some(Ending::Expired)) => Some("is no longer watched".to_owned()),
+        (None, Some(Ending::NewDay)) => Some("has a new day's budget".to_owned()),
+        (None, Some(Ending::RuleGone)) => Some(format!("is no longer covered by the rule {}", notice.rule)),
+        (None, None) => None,
+    }))
+}
+
+/// The provider of them all.
 fn shared<'a>(limits: &[&'a ActiveRateLimit]) -> Option<&'a str> {
     let first = limits.first()?.provider.as_deref()?;
     limits.iter().all(|limit| limit.provider.as_deref() == Some(first)).then_some(first)

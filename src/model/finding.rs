@@ -77,6 +77,16 @@ impl Subject {
         }
     }
 
+    /// How messages name it: `shop/worker-1` for agents and components, `Source orchestrator`, `Receiver ops`, else its name.
+    pub fn who(&self) -> String {
+        match self {
+            Self::Agent { project, name } | Self::Component { project, name } => format!("{project}/{name}"),
+            Self::Source { name } => format!("Source {name}"),
+            Self::Receiver { name } => format!("Receiver {name}"),
+            Self::Sidecar { name } | Self::Cluster { project: name } => name.to_string(),
+        }
+    }
+
     /// Its project; what belongs to the sidecar has none.
     pub const fn project(&self) -> Option<&Arc<str>> {
         match self {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ending, Fingerprint, Level, Matchers, QuietSchedule, Subject, Time, WallClock};
+use super::{Ending, Fingerprint, Level, Matchers, QuietSchedule, Subject, Time, Unit, WallClock, duration};
 
 /// Who reads the messages of a receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,7 +144,10 @@ pub struct Notice {
     pub value: Option<f64>,
     /// The threshold.
     pub threshold: Option<f64>,
-    /// What is wrong, in a sentence.
+    /// The unit of value and threshold.
+    #[serde(default)]
+    pub unit: Unit,
+    /// What is wrong, without who; of a resolve what is well again and how bad it was.
     pub message: Arc<str>,
     /// What to do about it; may be empty.
     pub action: Arc<str>,
@@ -174,7 +177,38 @@ impl Notice {
         }
     }
 
-    /// A notice for `receiver` that is due at `now`, without texts.
+    /// What it is about, is wrong and was, in one sentence or two: `shop/worker-1: no activity for 6m40s (limit 5m)`;
+    /// of a resolve `shop/worker-1 is active again. Idle for up to 10m50s; fired for 1m55s`.
+    pub fn sentence(&self) -> String {
+        if !self.kind.is_of_alert() {
+            return self.message.to_string();
+        }
+        let who = self.subject.who();
+        if self.kind == NoticeKind::Resolved {
+            let fired = duration::display(Duration::from_secs(
+                self.resolved_at.unwrap_or(self.at).since(self.fired_at).as_secs(),
+            ));
+            let joint = if self.message.contains(". ") { "; fired" } else { ". Fired" };
+            return format!("{who} {}{joint} for {fired}", self.message);
+        }
+        let text = about(&who, self.subject.name(), &self.message);
+        let state = match (self.kind, self.previous) {
+            (NoticeKind::Escalated, Some(previous)) => format!("escalated from {previous}"),
+            (NoticeKind::Deescalated, Some(previous)) => format!("de-escalated from {previous}"),
+            (NoticeKind::Repeat, _) => "still firing".to_owned(),
+            (NoticeKind::Flapping, _) => "flapping".to_owned(),
+            (NoticeKind::FlappingEnded, _) => "no longer flapping, still firing".to_owned(),
+            _ => return text,
+        };
+        if !text.contains(". ") {
+            return format!("{text}, {state}");
+        }
+        let mut letters = state.chars();
+        let first = letters.next().into_iter().flat_map(char::to_uppercase);
+        format!("{}. {}{}", text.trim_end_matches('.'), first.collect::<String>(), letters.as_str())
+    }
+
+    /// One for `receiver` that becomes due at `now`, the first of its incident, with nothing said yet.
     pub fn new(
         receiver: &Arc<str>,
         kind: NoticeKind,
@@ -202,6 +236,7 @@ impl Notice {
             now_at: None,
             value: None,
             threshold: None,
+            unit: Unit::Count,
             message: Arc::from(""),
             action: Arc::from(""),
             started_at: now,
@@ -211,6 +246,16 @@ impl Notice {
             at: now,
             caused_at: now,
         }
+    }
+}
+
+/// `text` as a sentence about `who`. A text that begins with the bare `name` has it replaced: `worker-1 failed` is
+/// `shop/worker-1 failed`, and `no activity` is `shop/worker-1: no activity`.
+pub fn about(who: &str, name: &str, text: &str) -> String {
+    match text.strip_prefix(name) {
+        Some(rest) if rest.starts_with([' ', ':', ',', '\'']) => format!("{who}{rest}"),
+        _ if text.starts_with(who) => text.to_owned(),
+        _ => format!("{who}: {text}"),
     }
 }
 

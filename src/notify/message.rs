@@ -1,24 +1,28 @@
-//! What a message says, before any medium dresses it: title, facts and lines from the notices it carries.
+//! The text of a message before a transport formats it: title, facts and lines from the notices that it carries.
 //!
-//! Refuses to escape and to truncate for a medium: each transport does that for itself, within its limits.
+//! Nothing is escaped or truncated for a medium here: each transport does that for itself, within its limits.
 
 mod summary;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Incident, Level, Notice, NoticeKind, Subject, Time, duration};
+use crate::model::{Incident, Level, Notice, NoticeKind, Time, Unit};
 use crate::text;
-use crate::text::number::shortest;
 pub(super) use summary::Entry;
-use summary::{Told, group};
+use summary::{IncidentSummary, common_project, group};
 
 /// Longest name in a title, in bytes.
 const NAME_LIMIT: usize = 200;
 /// Longest sentence taken from a notice, in bytes.
 const SENTENCE_LIMIT: usize = 4_000;
 /// Longest sentence in a line of a summary, in bytes.
-const LINE_LIMIT: usize = 240;
+const LINE_LIMIT: usize = 400;
+/// Most actions at the end of a summary, and the longest of them in bytes.
+const ACTIONS: usize = 3;
+const ACTION_LIMIT: usize = 200;
+/// Room that the actions of a summary take at most, in bytes.
+pub(super) const ACTIONS_ROOM: usize = ACTIONS * (ACTION_LIMIT + 80);
 /// Subjects named in the title of a summary.
 const NAMED: usize = 3;
 /// Rules counted in the overview of a summary.
@@ -29,9 +33,9 @@ const COUNTED: usize = 5;
 pub(super) enum Tone {
     /// Something fires, at worst at this level.
     Firing(Level),
-    /// All of it is over.
+    /// All of it is resolved.
     Resolved,
-    /// News that need nothing done.
+    /// An announcement or a digest.
     Note,
     /// A test, and nothing else.
     Test,
@@ -84,7 +88,7 @@ impl Tone {
     }
 }
 
-/// A message, ready to be dressed.
+/// A message, ready to be formatted.
 #[derive(Debug)]
 pub(super) struct Message<'a> {
     /// One line: the mail's subject, the chat's headline.
@@ -107,12 +111,26 @@ pub(super) enum Body<'a> {
 /// One alert in full.
 #[derive(Debug)]
 pub(super) struct Details {
-    /// What is the matter, in a sentence.
+    /// Who, what is wrong and why; the title repeats it unless the receiver has a template of its own.
     pub(super) sentence: String,
-    /// Names and values, the most telling first.
-    pub(super) facts: Vec<(&'static str, String)>,
     /// What to do about it, if there is anything.
     pub(super) action: Option<String>,
+    /// What else is known, by name.
+    pub(super) facts: Vec<(&'static str, String)>,
+}
+
+impl Details {
+    /// The sentence, unless `title` holds it; `is_cut` says that the title is not shown in full.
+    pub(super) fn text_below(&self, title: &str, is_cut: bool) -> Option<&str> {
+        let is_shown = !is_cut && title.ends_with(&self.sentence);
+        Some(&*self.sentence).filter(|sentence| !is_shown && !sentence.is_empty())
+    }
+
+    /// The facts in one line.
+    pub(super) fn footer(&self) -> String {
+        let facts: Vec<String> = self.facts.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        facts.join(" · ")
+    }
 }
 
 /// Several alerts.
@@ -122,11 +140,13 @@ pub(super) struct Summary<'a> {
     pub(super) overview: String,
     /// The alerts, worst first, with the parts of an incident in one.
     pub(super) entries: Vec<Entry<'a>>,
+    /// What to do, by rule; those of the first rules.
+    pub(super) actions: Vec<String>,
 }
 
 impl Summary<'_> {
-    /// The overview, as many of the entries' lines as there is `room` for, of which each takes its `cost`, and how many
-    /// alerts were left out. At least one line, however long.
+    /// The overview, as many of the entries' lines as there is `room` for, of which each takes its `cost`, how many alerts
+    /// were left out, and what to do. At least one line, however long.
     pub(super) fn within(
         &self,
         mut room: usize,
@@ -134,21 +154,22 @@ impl Summary<'_> {
         cost: impl Fn(&str) -> usize,
     ) -> String {
         let mut lines = vec![self.overview.clone()];
-        let mut told = 0;
+        let mut shown = 0;
         for entry in &self.entries {
             let line = line(entry);
             let takes = cost(&line);
-            if takes > room && told > 0 {
+            if takes > room && shown > 0 {
                 break;
             }
             room = room.saturating_sub(takes);
             lines.push(line);
-            told += 1;
+            shown += 1;
         }
-        let left: usize = self.entries.iter().skip(told).map(|entry| entry.notices().len()).sum();
+        let left: usize = self.entries.iter().skip(shown).map(|entry| entry.notices().len()).sum();
         if left > 0 {
             lines.push(left_out(left));
         }
+        lines.extend_from_slice(&self.actions);
         lines.join("\n")
     }
 }
@@ -165,109 +186,90 @@ pub(super) fn compose(now: Time, notices: &[Arc<Notice>]) -> Message<'_> {
     let tone = sorted.first().map_or(Tone::Test, |worst| Tone::of(worst));
     let entries = Entry::of(&sorted);
     if let [Entry::Incident(parts)] = entries.as_slice() {
-        return incident(tone, &Told::of(parts));
+        return incident(now, tone, parts);
     }
-    let title = format!("[{}] {}: {}", tone.word(), counts(&sorted), names(&sorted));
-    Message { title, tone, body: Body::Many(Summary { overview: overview(&sorted), entries }) }
+    let title = format!("[{}] {}", tone.word(), headline(&sorted));
+    Message {
+        title,
+        tone,
+        body: Body::Many(Summary { overview: overview(&sorted), entries, actions: actions(&sorted) }),
+    }
 }
 
-/// A message that tells of one incident and nothing else.
-fn incident(tone: Tone, told: &Told<'_>) -> Message<'static> {
-    let mut facts = vec![("Agents", told.sample()), ("Breaking the rule now", told.extent())];
-    if !told.is_over() {
-        facts.insert(0, ("Levels", told.by_level()));
-        facts.extend(told.range().map(|range| ("Values", range)));
+/// A message about one incident and nothing else.
+fn incident(now: Time, tone: Tone, parts: &[&Notice]) -> Message<'static> {
+    let summary = IncidentSummary::of(parts);
+    let sentence = summary.headline();
+    let mut facts = vec![("Agents", summary.sample())];
+    if !summary.is_over() {
+        let since = parts.iter().map(|notice| notice.started_at).min();
+        facts.extend(since.map(|since| ("Since", clock(now, since))));
     }
-    let body = Body::One(Details { sentence: told.sentence(), facts, action: None });
-    Message { title: format!("[{}] {}", tone.word(), told.headline()), tone, body }
+    let action = Some(one_line(summary.action(), SENTENCE_LIMIT)).filter(|it| !it.is_empty() && !summary.is_over());
+    let title = format!("[{}] {sentence}", tone.word());
+    Message { title, tone, body: Body::One(Details { sentence, action, facts }) }
 }
 
 fn one(now: Time, notice: &Notice) -> Message<'static> {
     let tone = Tone::of(notice);
     let action = one_line(&notice.action, SENTENCE_LIMIT);
+    let sentence = one_line(&notice.sentence(), SENTENCE_LIMIT);
+    let title = format!("[{}] {sentence}", tone.word());
     let body = Body::One(Details {
-        sentence: match (one_line(&notice.message, SENTENCE_LIMIT), notice.kind) {
-            (sentence, NoticeKind::Resolved) if !sentence.is_empty() => format!("Was: {sentence}"),
-            (sentence, _) => sentence,
-        },
-        facts: facts(now, notice),
+        facts: facts(now, notice, &sentence),
+        sentence,
         action: (!action.is_empty() && notice.kind.is_firing()).then_some(action),
     });
-    Message { title: format!("[{}] {}", tone.word(), one_line(notice.subject.name(), NAME_LIMIT)), tone, body }
+    Message { title, tone, body }
 }
 
-fn facts(now: Time, notice: &Notice) -> Vec<(&'static str, String)> {
-    if matches!(notice.kind, NoticeKind::Announcement | NoticeKind::Digest) {
+/// `text` and then the action, for media that have one line.
+pub(super) fn with_action(text: &str, action: Option<&str>) -> String {
+    match action {
+        Some(action) if text.ends_with(['.', '!', '?', '…']) => format!("{text} {action}"),
+        Some(action) => format!("{text}. {action}"),
+        None => text.to_owned(),
+    }
+}
+
+/// What is known beside the `sentence` of an alert.
+fn facts(now: Time, notice: &Notice, sentence: &str) -> Vec<(&'static str, String)> {
+    if !notice.kind.is_of_alert() {
         return Vec::new();
     }
-    let mut facts = vec![("Level", level(notice))];
-    if let Some(project) = notice.subject.project() {
-        facts.push(("Project", one_line(project, NAME_LIMIT)));
+    let mut facts = vec![("Rule", one_line(&notice.rule, NAME_LIMIT))];
+    let value = notice.value.and_then(|value| Some((notice.unit.show(value)?, value)));
+    // Of a rule that has no words of its own for it. Whether something is so, and 1 of it, says the rule's name.
+    if let Some((shown, value)) = value
+        && notice.kind != NoticeKind::Resolved
+        && (notice.unit != Unit::Count || value > 1.0)
+        && !sentence.contains(&shown)
+    {
+        facts.extend(notice.unit.measure(value, notice.threshold).map(|measure| ("Value", measure)));
     }
-    match &notice.subject {
-        Subject::Agent { name, .. } => facts.push(("Agent", one_line(name, NAME_LIMIT))),
-        Subject::Component { name, .. } => facts.push(("Component", one_line(name, NAME_LIMIT))),
-        Subject::Source { name } => facts.push(("Source", one_line(name, NAME_LIMIT))),
-        Subject::Receiver { name } => facts.push(("Receiver", one_line(name, NAME_LIMIT))),
-        Subject::Sidecar { .. } | Subject::Cluster { .. } => {}
-    }
-    facts.push(("Rule", one_line(&notice.rule, NAME_LIMIT)));
-    if let Some(incident) = notice.part_of {
-        let Incident { firing, agents } = incident;
-        facts.push(("Incident", format!("{firing} of {agents} agents break the rule now")));
+    if let Some(Incident { firing, agents }) = notice.part_of {
+        facts.push(("Incident", format!("{firing} of {agents} agents")));
     }
     if notice.kind == NoticeKind::Resolved {
         let end = notice.resolved_at.unwrap_or(notice.at);
-        let lasted = duration::display(whole_seconds(end, notice.started_at));
-        facts.extend(value(notice).map(|value| ("Peak", value)));
-        facts.push(("Lasted", format!("{lasted}, from {} to {end}", notice.started_at)));
-        if let Some(ending) = ending(notice) {
-            facts.push(("Ended", ending));
-        }
+        facts.push(("Fired", format!("{} to {}", clock(now, notice.fired_at), clock(now, end))));
     } else {
-        facts.extend(value(notice).map(|value| ("Value", value)));
-        let age = duration::display(whole_seconds(now, notice.started_at));
-        facts.push(("Since", format!("{} ({age} ago)", notice.started_at)));
+        facts.push(("Since", clock(now, notice.started_at)));
+        if notice.kind == NoticeKind::Flapping {
+            facts.push(("Next", "a message once it is steady or worse".to_owned()));
+        }
     }
     facts
 }
 
-fn value(notice: &Notice) -> Option<String> {
-    let threshold = notice.threshold.map(|threshold| format!(" (threshold {})", number(threshold)));
-    Some(format!("{}{}", number(notice.value?), threshold.unwrap_or_default()))
-}
-
-fn level(notice: &Notice) -> String {
-    let level = notice.peak.unwrap_or(notice.level);
-    match (notice.kind, notice.previous) {
-        (NoticeKind::Escalated | NoticeKind::Deescalated, Some(previous)) => format!("{level} (was {previous})"),
-        (NoticeKind::Repeat, _) => format!("{level} (still firing)"),
-        (NoticeKind::Resolved, _) => format!("was {level}"),
-        (NoticeKind::Test, _) => format!("{level} (only a test)"),
-        (NoticeKind::Flapping, _) => format!("{level} (comes and goes; you are told once it settles)"),
-        (NoticeKind::FlappingEnded, _) => format!("{level} (no longer comes and goes; still firing)"),
-        _ => level.to_string(),
-    }
-}
-
-/// Why a resolve came about, when not because things are well again.
-fn ending(notice: &Notice) -> Option<String> {
-    match (notice.now_at, notice.ending) {
-        (Some(level), _) => Some(format!("now {level}")),
-        (None, Some(ending)) => Some(ending.as_str().to_owned()),
-        (None, None) => None,
-    }
+/// A time of day, with the date where it is not that of `now`.
+pub(super) fn clock(now: Time, at: Time) -> String {
+    format!("{} UTC", at.on_clock(now, &jiff::tz::TimeZone::UTC))
 }
 
 /// How many of `notices`, from the first on, have lines within `room`: `cost` says what a line takes of it, and the
-/// line of an incident takes `incident`. At least one, so that what is too long is cut and not kept back.
-pub(super) fn fitting(
-    now: Time,
-    notices: &[&Notice],
-    mut room: usize,
-    incident: usize,
-    cost: impl Fn(&str) -> usize,
-) -> usize {
+/// line of an incident takes `incident`. At least one, so that what is too long is cut rather than never sent.
+pub(super) fn fitting(notices: &[&Notice], mut room: usize, incident: usize, cost: impl Fn(&str) -> usize) -> usize {
     let mut folded = Vec::new();
     for (place, notice) in notices.iter().enumerate() {
         let takes = match group(notice) {
@@ -276,7 +278,7 @@ pub(super) fn fitting(
                 folded.push(group);
                 incident
             }
-            None => cost(&Entry::Alert(notice).line(now)),
+            None => cost(&Entry::Alert(notice).line()),
         };
         if takes > room {
             return place.max(1);
@@ -286,38 +288,63 @@ pub(super) fn fitting(
     notices.len()
 }
 
-/// What stands for the lines that found no room.
+/// The line in place of those that do not fit.
 pub(super) fn left_out(count: usize) -> String {
-    format!("… and {count} more that found no room here; all of them are on /api/alerts")
+    format!("… and {count} more; all of them are on /api/alerts")
 }
 
-fn counts(sorted: &[&Notice]) -> String {
+/// Who and how many: `shop: 3 alerts, 1 resolved (c1, c2, w, …)`.
+fn headline(sorted: &[&Notice]) -> String {
     let count = |tone: Tone| sorted.iter().filter(|notice| Tone::of(notice) == tone).count();
     let (resolved, notes) = (count(Tone::Resolved), count(Tone::Note));
     let firing = sorted.len() - resolved - notes;
     let alerts = |count: usize| format!("{count} {}", if count == 1 { "alert" } else { "alerts" });
-    match (firing, resolved) {
+    let counts = match (firing, resolved) {
         (0, 0) if notes > 0 => format!("{notes} notes"),
-        (0, resolved) => alerts(resolved),
+        (0, resolved) => format!("{} resolved", alerts(resolved)),
         (firing, 0) => alerts(firing),
         (firing, resolved) => format!("{}, {resolved} resolved", alerts(firing)),
+    };
+    match common_project(sorted) {
+        Some(project) => format!(
+            "{}: {counts} ({})",
+            one_line(project, NAME_LIMIT),
+            names(sorted.iter().map(|it| it.subject.name().to_string()))
+        ),
+        None => format!("{counts} ({})", names(sorted.iter().map(|it| it.subject.who()))),
     }
 }
 
-fn names(sorted: &[&Notice]) -> String {
-    let mut named: Vec<&str> = Vec::with_capacity(NAMED);
-    for notice in sorted {
-        let name = &**notice.subject.name();
+/// The first few of different `all`.
+fn names(all: impl Iterator<Item = String>) -> String {
+    let mut named: Vec<String> = Vec::with_capacity(NAMED + 1);
+    for name in all {
+        let name = one_line(&name, NAME_LIMIT / NAMED);
         if named.contains(&name) {
             continue;
         }
         if named.len() == NAMED {
-            named.push("…");
+            named.push("…".to_owned());
             break;
         }
         named.push(name);
     }
-    named.iter().map(|name| one_line(name, NAME_LIMIT / NAMED)).collect::<Vec<_>>().join(", ")
+    named.join(", ")
+}
+
+/// What to do about the first few rules of what fires.
+fn actions(sorted: &[&Notice]) -> Vec<String> {
+    let firing = sorted.iter().filter(|it| it.kind.is_of_alert() && it.kind.is_firing() && !it.action.is_empty());
+    let mut rules: Vec<&str> = Vec::new();
+    let mut actions = Vec::new();
+    for notice in firing {
+        if actions.len() < ACTIONS && !rules.contains(&&*notice.rule) {
+            rules.push(&notice.rule);
+            let action = one_line(&notice.action, ACTION_LIMIT);
+            actions.push(format!("{}: {action}", one_line(&notice.rule, NAME_LIMIT / NAMED)));
+        }
+    }
+    actions
 }
 
 fn overview(sorted: &[&Notice]) -> String {
@@ -348,21 +375,6 @@ pub(super) fn one_line(words: &str, limit: usize) -> String {
         return text::clean(&spaced, limit).trim().to_owned();
     }
     text::clean(words, limit).trim().to_owned()
-}
-
-/// A number as a person writes it: no more decimals than tell something.
-fn number(value: f64) -> String {
-    if !value.is_finite() {
-        return "unknown".to_owned();
-    }
-    if value == 0.0 || (0.001..1e15).contains(&value.abs()) {
-        return shortest(value, 3);
-    }
-    format!("{value:e}")
-}
-
-fn whole_seconds(end: Time, start: Time) -> std::time::Duration {
-    std::time::Duration::from_secs(end.since(start).as_secs())
 }
 
 #[cfg(test)]

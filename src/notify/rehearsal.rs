@@ -99,6 +99,6 @@ mod tests {
         assert_eq!(told, [(at(0.0), vec!["a"]), (at(1.0), vec!["c", "b"]), (at(60.0), vec!["a"])]);
         assert_eq!(sent[2].notices[0].kind, NoticeKind::Resolved);
         let body = sent[0].body.as_ref().expect("built");
-        assert!(std::str::from_utf8(body).expect("text").contains("[WARNING] a"));
+        assert!(std::str::from_utf8(body).expect("text").contains("[WARNING] shop/a"));
     }
 }

@@ -99,12 +99,14 @@ fn facts(notice: &Notice) -> Value {
         level => notice.level.as_str(),
         project => notice.subject.project().map_or("", |project| project),
         subject => &**notice.subject.name(),
+        who => notice.subject.who(),
         agent_type => notice.agent_type.as_deref().unwrap_or_default(),
         status => if notice.kind.is_firing() { "firing" } else { "resolved" },
         message => &*notice.message,
         action => &*notice.action,
         value => notice.value,
         threshold => notice.threshold,
+        measure => notice.value.and_then(|value| notice.unit.measure(value, notice.threshold)).unwrap_or_default(),
         started_at => notice.started_at.to_string(),
         fingerprint => notice.fingerprint.to_string(),
     }
@@ -139,7 +141,10 @@ mod tests {
             Some("{{ message }}! {% for alert in alerts %}{{ alert.rule }} {% endfor %}"),
             vec![firing("worker-1", Level::Error, 0.0)],
         );
-        assert_eq!((&*title, &*text), ("firing: worker-1 (error)", "worker-1 has been idle for 6m40s! AgentIdle"));
+        assert_eq!(
+            (&*title, &*text),
+            ("firing: worker-1 (error)", "no activity for 6m40s (limit 5m), task-1-0! AgentIdle")
+        );
         let many = vec![firing("a", Level::Error, 0.0), firing("b", Level::Error, 0.0)];
         assert_eq!(told(None, Some("{{ count }} of them"), many).1, "2 of them");
     }
@@ -149,11 +154,8 @@ mod tests {
         let sly = "{{ 1 // (value - 401) }}";
         let notice = Notice { value: Some(401.0), ..firing("worker-1", Level::Error, 0.0) };
         let (title, text) = told(None, Some(sly), vec![notice]);
-        assert_eq!(title, "[ERROR] worker-1");
-        assert!(
-            text.starts_with("worker-1 has been idle for 6m40s (the receiver's own text can't be built:"),
-            "{text}"
-        );
+        assert!(title.starts_with("[ERROR] shop/worker-1: no activity"), "{title}");
+        assert!(text.contains("task-1-0 (the receiver's own text can't be built:"), "{text}");
     }
 
     #[test]

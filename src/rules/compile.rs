@@ -10,7 +10,7 @@ use super::row::{ForEach, IndicatorRow, Windowed};
 use super::text::Texts;
 use super::thresholds::{Comparison, Thresholds};
 use super::window::TrackSpec;
-use crate::model::{Level, Origin, Problem, RulePolicy};
+use crate::model::{Level, Origin, Problem, RulePolicy, Unit};
 
 /// Name and text of each file of built-in rules, those in `alerts/`.
 pub const BUILT_IN: [(&str, &str); 7] = [
@@ -171,10 +171,6 @@ impl RuleSet {
         self.rules.is_empty()
     }
 
-    pub(super) fn describe(&self, rule: &str, facts: &super::TemplateData<'_>) -> (String, String) {
-        self.texts.render(rule, facts)
-    }
-
     fn add(&mut self, entry: &RuleEntry, settings: RuleSettings) -> Result<(), String> {
         if entry.name.is_empty() || !entry.name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_') {
             return Err(
@@ -226,7 +222,8 @@ impl RuleSet {
             quiet: Arc::from(entry.quiet_hours.as_slice()),
             version: Arc::clone(&entry.version),
         };
-        self.texts.add(&entry.name, entry.summary.as_deref(), entry.action.as_deref(), indicator)?;
+        let unit = unit_of(expr, indicator);
+        self.texts.add(entry, unit, indicator.words())?;
         let is_timed = indicator.row().is_timed() || !matches!(expr, Expr::Now);
         if is_timed {
             self.timed = self.timed.union(reads);
@@ -313,6 +310,16 @@ impl RuleSet {
             self.tracks.push(spec);
             self.tracks.len() - 1
         })
+    }
+}
+
+/// The unit of what `expr` makes of `indicator`.
+fn unit_of(expr: Expr, indicator: Indicator) -> Unit {
+    match (expr, indicator.row().unit) {
+        (Expr::Ratio { .. }, _) => Unit::Ratio,
+        // Of a word, how often it changed.
+        (Expr::Increase(_) | Expr::Rate(..), Unit::Word) => Unit::Count,
+        (_, unit) => unit,
     }
 }
 

@@ -8,7 +8,7 @@ use super::file::Where;
 use super::indicators::Indicator;
 use super::row::ForEach;
 use super::thresholds::Comparison;
-use crate::model::Level;
+use crate::model::{Level, Unit};
 
 /// The value that a rule compares with its thresholds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +50,10 @@ pub struct Description<'a> {
     pub summary: String,
     /// The template of the action.
     pub action: String,
+    /// The unit of the value.
+    pub unit: Unit,
+    /// The words that a value of [`Unit::Word`] stands for.
+    pub words: Vec<&'static str>,
 }
 
 impl RuleSet {
@@ -81,6 +85,8 @@ impl RuleSet {
                 filter: rule.filter.as_ref(),
                 summary: self.texts.source(&rule.policy.name, "summary"),
                 action: self.texts.source(&rule.policy.name, "action"),
+                unit: self.texts.unit(&rule.policy.name),
+                words: rule.indicator.words(),
             }
         })
     }

@@ -134,6 +134,10 @@ pub struct RuleEntry {
     pub summary: Option<String>,
     /// The template of the action.
     pub action: Option<String>,
+    /// What is well again once it resolves, as a template that continues the subject's name: `is active again`.
+    pub resolved: Option<String>,
+    /// How bad it was, as a template that a resolve adds: `idle for up to {{ value | duration }}`.
+    pub peak: Option<String>,
 }
 
 /// The interval at which a firing alert is repeated.

@@ -1,7 +1,7 @@
 //! The columns of the table of indicators in [`super::indicators`].
 
 use crate::model::sidecar_part::{ReceiverHealth, SidecarHealth};
-use crate::model::{Agent, Class, Component, Count, Project, Snapshot, Source, Time};
+use crate::model::{Agent, Class, Component, Count, Project, Snapshot, Source, Time, Unit};
 
 /// A time by which every fading value has disappeared, and at which a growing value differs for each start.
 const FAR_AHEAD: Time = Time::from_millis(253_402_300_799_000);
@@ -95,25 +95,6 @@ pub(super) enum Windowed {
     Increase(fn(&Agent, &Snapshot) -> CounterValue),
     /// As the number of its changes, which this counter counts.
     Changes(fn(&Agent, &Snapshot) -> CounterValue),
-}
-
-/// The unit of a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
-    Count,
-    Seconds,
-    Ratio,
-}
-
-impl Unit {
-    /// The template filter that formats such a value.
-    pub(super) const fn filter(self) -> &'static str {
-        match self {
-            Self::Count => "count",
-            Self::Seconds => "duration",
-            Self::Ratio => "percent",
-        }
-    }
 }
 
 /// The PromQL equivalent of an indicator. Metric families are given by name, as `metrics` is another module; a test checks
@@ -292,7 +273,7 @@ impl IndicatorRow {
     }
 
     pub(super) const fn words(self, words: fn() -> Vec<&'static str>) -> Self {
-        Self { words: Some(words), ..self }
+        Self { words: Some(words), unit: Unit::Word, ..self }
     }
 
     pub(super) const fn promql(self, promql: PromQl) -> Self {

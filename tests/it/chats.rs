@@ -66,14 +66,16 @@ fn ntfy_is_notified() {
     push(&lookout, &idle("boss", 400));
     // The first attempt meets the limit.
     let requests = service.wait(3);
-    assert_eq!(requests[1].body["title"], "[WARNING] boss");
+    let title = requests[1].body["title"].as_str().unwrap();
+    assert!(title.starts_with("[WARNING] shop/boss: no activity for "), "{title}");
     assert_eq!(requests[1].body["title"], requests[2].body["title"]);
     assert_eq!((&requests[2].body["priority"], &requests[2].body["tags"]), (&json!(3), &json!(["warning"])));
     let click = requests[2].body["click"].as_str().unwrap();
     assert!(click.starts_with("https://lookout.example/api/alerts/") && click.ends_with("/why"), "{click}");
     push(&lookout, &idle("boss", 0));
     let over = &service.wait(4)[3];
-    assert_eq!((&over.body["title"], &over.body["priority"]), (&json!("[RESOLVED] boss"), &json!(2)));
+    assert!(over.body["title"].as_str().unwrap().starts_with("[RESOLVED] shop/boss is active again. "));
+    assert_eq!(over.body["priority"], 2);
     let log = lookout.log();
     assert!(lookout.sigterm().success());
     assert_eq!(service.requests().len(), 4);
@@ -101,12 +103,14 @@ fn mattermost_is_notified() {
     push(&lookout, &idle("@channel *boss*", 400));
     let requests = service.wait(3);
     for request in &requests[1..] {
-        assert_eq!(request.body["text"], "[WARNING] @\u{200b}channel \\*boss\\*");
+        let text = request.body["text"].as_str().unwrap();
+        assert!(text.starts_with("[WARNING] shop/@\u{200b}channel \\*boss\\*: no activity"), "{text}");
         assert_eq!(request.body["attachments"][0]["color"], "#ff9900");
     }
     push(&lookout, &idle("@channel *boss*", 0));
     let over = &service.wait(4)[3];
-    assert_eq!(over.body["text"], "[RESOLVED] @\u{200b}channel \\*boss\\*");
+    let text = over.body["text"].as_str().unwrap();
+    assert!(text.starts_with("[RESOLVED] shop/@\u{200b}channel \\*boss\\* is active again"), "{text}");
     assert_eq!(over.body["attachments"][0]["color"], "#36a64f");
     let log = lookout.log();
     assert!(lookout.sigterm().success());

@@ -13,16 +13,16 @@ use crate::{Case, bundles, trial};
 
 /// What must be printed: the beginning of a line, and what it shows.
 const STORY: [(&str, &str); 10] = [
-    ("► [WARNING] idle_ida ·", "an idle agent"),
-    ("► [ERROR] idle_ida ·", "one that stays idle"),
-    ("► [RESOLVED] idle_ida ·", "the end of it"),
-    ("► [WARNING] restless_rob ·", "restarts"),
-    ("► [ERROR] restless_rob ·", "more restarts"),
-    ("► [ERROR] failing_fay ·", "a failure"),
-    ("► [WARNING] spending_sam ·", "a budget at 90 %"),
-    ("► [WARNING] limited_lee ·", "a 429"),
-    ("► [ERROR] limited_lee ·", "four of them"),
-    ("► [WARNING] asking_ann ·", "one that waits for a person"),
+    ("► [WARNING] shop/idle_ida", "an idle agent"),
+    ("► [ERROR] shop/idle_ida", "one that stays idle"),
+    ("► [RESOLVED] shop/idle_ida", "the end of it"),
+    ("► [WARNING] shop/restless_rob", "restarts"),
+    ("► [ERROR] shop/restless_rob", "more restarts"),
+    ("► [ERROR] shop/failing_fay", "a failure"),
+    ("► [WARNING] shop/spending_sam", "a budget at 90 %"),
+    ("► [WARNING] shop/limited_lee", "a 429"),
+    ("► [ERROR] shop/limited_lee", "four of them"),
+    ("► [WARNING] shop/asking_ann", "one that waits for a person"),
 ];
 
 pub(crate) fn trials() -> Vec<Case> {
@@ -53,11 +53,11 @@ fn story_and_panels() {
         missing(&output).is_empty().then_some(())
     });
     let output = demo.output();
-    let budget = output.lines().find(|line| line.contains("[WARNING] spending_sam ·")).expect("found above");
-    assert!(budget.contains("91"), "the warning has the used share of the budget: {budget}");
+    let budget = output.lines().find(|line| line.contains("[WARNING] shop/spending_sam")).expect("found above");
+    assert!(budget.contains("k of 200k tokens"), "the warning has the used share of the budget: {budget}");
     let count = |line: &str| output.matches(line).count();
-    assert_eq!(count("► [WARNING] idle_ida ·"), 1, "once per problem: {output}");
-    assert_eq!(count("► [ERROR] failing_fay ·"), 1, "once per problem: {output}");
+    assert_eq!(count("► [WARNING] shop/idle_ida"), 1, "once per problem: {output}");
+    assert_eq!(count("► [ERROR] shop/failing_fay"), 1, "once per problem: {output}");
 
     // As often as a range of a panel has steps.
     let waits = "count_over_time(count(orchestrator_agent_waiting_info{agent_name=\"asking_ann\"})[1m:1s])";

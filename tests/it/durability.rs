@@ -486,7 +486,7 @@ fn a_damaged_file() {
         let aside = aside.filter(|entry| entry.file_name().to_string_lossy().starts_with(&format!("{name}.damaged-")));
         assert_eq!(aside.count(), 1, "{name} is kept");
         push(&lookout, &idle("b", 400));
-        slack.wait_for("the next alert", |seen| seen.iter().any(|seen| seen.text().contains("b has been idle")));
+        slack.wait_for("the next alert", |seen| seen.iter().any(|seen| seen.text().contains("shop/b: no activity")));
         assert!(lookout.sigterm().success());
     }
 }

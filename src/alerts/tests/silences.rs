@@ -35,7 +35,7 @@ fn a_silence_suppresses_firing_and_its_end_notifies_what_still_fires() {
     let mut story = Story::new(policy());
     let effects = silenced(&mut story, 0, 600);
     assert_eq!(effects.silences.len(), 1);
-    assert_eq!(&*effects.notices[0].message, "ann silenced agent_name=a until 2001-09-09T01:56:40Z: \"planned\"");
+    assert_eq!(&*effects.notices[0].message, "ann silenced agent_name=a until 01:56 UTC: \"planned\"");
     story.level(10, Some(Warning)).level(20, Some(Critical)).until(599).notified(&[(0, Announcement, Info)]);
     story.until(600).notified(&[(0, Announcement, Info), (600, Firing, Critical)]);
     assert!(story.alerts.silences().is_empty());
@@ -90,7 +90,7 @@ fn an_acknowledged_alert_is_not_repeated_until_it_escalates_or_resolves() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning));
     let effects = acknowledge(&mut story, 100);
-    assert_eq!(&*effects.notices[0].message, "ann acknowledged Rule of a: \"mine\"");
+    assert_eq!(&*effects.notices[0].message, "ann acknowledged Rule on p/a: \"mine\"");
     let notified = [(0, Firing, Warning), (100, Announcement, Info)];
     story.until(40_000).notified(&notified);
     story.level(40_000, Some(Error));

@@ -5,9 +5,10 @@ use minijinja::value::Value;
 use minijinja::{Environment, UndefinedBehavior, context};
 
 use super::promql::{ExprValue, PromQlAlert};
-use crate::model::Level;
+use crate::model::notice::about;
+use crate::model::{Level, Unit};
 use crate::rules::ForEach;
-use crate::rules::{Description, as_count, as_duration, as_percent};
+use crate::rules::{Description, as_count, as_dollars, as_duration, as_percent, as_short};
 
 /// The value, as Go's templates name it.
 const VALUE: &str = "{{ $value }}";
@@ -20,8 +21,9 @@ pub(super) fn of(rule: &Description<'_>, level: Level, alert: &PromQlAlert) -> (
         let place = if has_project { " in {{ $labels.project }}" } else { "" };
         return (format!("alerts of {}{place}: {VALUE}", rule.name), action);
     }
-    let summary = render(rule, level, alert, &rule.summary);
-    (summary.unwrap_or_else(|| format!("{} on {}", rule.name, subject(rule, alert.value))), action)
+    let name = subject(rule, alert.value);
+    let summary = render(rule, level, alert, &rule.summary).map(|text| about(&who(rule, &name), &name, &text));
+    (summary.unwrap_or_else(|| format!("{} on {name}", rule.name)), action)
 }
 
 /// The name of the rule's subject; in words where `orchestrator_alerts_active` has no label for it.
@@ -41,12 +43,44 @@ fn subject(rule: &Description<'_>, shown: ExprValue) -> String {
     format!("{{{{ $labels.{label} }}}}")
 }
 
+/// How messages name what the rule is about, of which `name` is the name.
+fn who(rule: &Description<'_>, name: &str) -> String {
+    match rule.for_each {
+        ForEach::Agent | ForEach::Component => format!("{{{{ $labels.project }}}}/{name}"),
+        ForEach::Source => format!("Source {name}"),
+        ForEach::Receiver => format!("Receiver {name}"),
+        ForEach::Cluster | ForEach::Sidecar => name.to_owned(),
+    }
+}
+
+/// The value against its limit, with units; where only the limit is known, that.
+fn measure(rule: &Description<'_>, threshold: Option<f64>, alert: &PromQlAlert) -> String {
+    let limit = threshold.and_then(|threshold| rule.unit.show(threshold));
+    if alert.value == ExprValue::Threshold {
+        return limit.unwrap_or_default();
+    }
+    let function = match rule.unit {
+        Unit::Count => "humanize",
+        Unit::Seconds => "humanizeDuration",
+        Unit::Ratio => "humanizePercentage",
+        Unit::Word => {
+            let word = rule.words.get(threshold.unwrap_or(-1.0) as usize).copied();
+            return word.unwrap_or_default().to_owned();
+        }
+    };
+    let limit = limit.map(|limit| format!(" (limit {limit})")).unwrap_or_default();
+    format!("{{{{ $value | {function} }}}}{limit}")
+}
+
 fn render(rule: &Description<'_>, level: Level, alert: &PromQlAlert, text: &str) -> Option<String> {
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     filter(&mut environment, "duration", "humanizeDuration", as_duration);
     filter(&mut environment, "percent", "humanizePercentage", as_percent);
     filter(&mut environment, "count", "printf \"%.0f\"", as_count);
+    filter(&mut environment, "short", "humanize", as_short);
+    filter(&mut environment, "dollars", "printf \"$%.2f\"", as_dollars);
+    environment.add_test("none", |value: Value| value.is_none());
     environment.add_filter("join", |items: Vec<String>, separator: Option<String>| {
         items.join(separator.as_deref().unwrap_or(", "))
     });
@@ -67,8 +101,20 @@ fn render(rule: &Description<'_>, level: Level, alert: &PromQlAlert, text: &str)
         level => level.as_str(),
         value => value,
         threshold => threshold,
+        limit => threshold.filter(|_| alert.value != ExprValue::Threshold),
+        measure => measure(rule, threshold, alert),
+        status => "",
         reason => "",
+        task => "",
+        progress => Value::from(()),
+        used => Value::from(()),
+        budget => Value::from(()),
+        stop => "",
+        total => Value::from(()),
+        up => Value::from(()),
+        expected => Value::from(()),
         agents => Vec::<String>::new(),
+        components => Vec::<String>::new(),
         until => "",
         provider => "",
     };

@@ -56,8 +56,8 @@ fn other_thresholds_show_the_notifications_that_differ() {
 
     WHEN                  NOTIFIED     RECEIVER  KIND       LEVEL     RULE       SUBJECT      MESSAGE
     2026-01-01T00:04:00Z  only new     any       firing     warning   AgentIdle  shop/worker  AgentIdle: worker is at 4m
-    2026-01-01T00:05:00Z  only before  any       firing     warning   AgentIdle  shop/worker  worker has been idle for 5m
-    2026-01-01T00:10:00Z  only before  any       escalated  error     AgentIdle  shop/worker  worker has been idle for 10m
+    2026-01-01T00:05:00Z  only before  any       firing     warning   AgentIdle  shop/worker  no activity for 5m (limit 5m)
+    2026-01-01T00:10:00Z  only before  any       escalated  error     AgentIdle  shop/worker  no activity for 10m (limit 10m)
     2026-01-01T00:15:00Z  both         any       escalated  critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
     2026-01-01T00:16:30Z  both         any       resolved   critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
 

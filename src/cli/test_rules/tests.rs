@@ -48,11 +48,11 @@ fn a_failure_shows_expected_and_actual_values() {
     alerts of AgentIdle at 10m:
       - expected {level: warning, agent_name: worker}
       - expected {agent_name: other}
-      + got      {rule: AgentIdle, level: error, state: firing, project: shop, agent_name: worker, value: 600, threshold: 600, message: "worker has been idle for 10m"}
+      + got      {rule: AgentIdle, level: error, state: firing, project: shop, agent_name: worker, value: 600, threshold: 600, message: "no activity for 10m (limit 10m)"}
     notifications to test:
-        5m {kind: firing, rule: AgentIdle, level: warning, project: shop, agent_name: worker, value: 300, message: "worker has been idle for 5m"}
+        5m {kind: firing, rule: AgentIdle, level: warning, project: shop, agent_name: worker, value: 300, message: "no activity for 5m (limit 5m)"}
       - expected 6m {kind: repeat}
-      + got      10m {kind: escalated, rule: AgentIdle, level: error, previous: warning, project: shop, agent_name: worker, value: 600, message: "worker has been idle for 10m"}
+      + got      10m {kind: escalated, rule: AgentIdle, level: error, previous: warning, project: shop, agent_name: worker, value: 600, message: "no activity for 10m (limit 10m)"}
     "#);
 }
 
@@ -60,7 +60,7 @@ fn a_failure_shows_expected_and_actual_values() {
 fn unexpected_notifications_and_wrong_order_are_failures() {
     let check = |list: &str| failures(&idle(&format!("notifications: {list}\n")), &[]);
     assert_eq!(check("[{kind: firing}, {kind: escalated}]"), "");
-    assert_eq!(check("[{between: [4m, 5m]}, {between: [10m, 11m], message: worker has been idle for 10m}]"), "");
+    assert_eq!(check("[{between: [4m, 5m]}, {between: [10m, 11m], message: no activity for 10m (limit 10m)}]"), "");
     assert!(check("[]").contains("+ got      5m"));
     assert!(check("[{kind: firing}]").contains("+ got      10m"));
     assert!(check("[{kind: escalated}, {kind: firing}]").contains("- expected"));

@@ -106,22 +106,20 @@ fn a_forecast_is_shown_in_the_time_zone_of_the_budget() {
     let subject = Subject::Agent { project: "shop".into(), name: "a".into() };
     let zone = test.simulation.fleet().time_zone();
     let now = Time::parse("2026-11-21T11:05:30Z").expect("a time");
-    let facts = |value| TemplateData {
-        subject: &subject,
-        level: Level::Warning,
+    let data = |value| TemplateData {
         value,
         threshold: Some(14_400.0),
-        reason: None,
-        agents: &[],
-        until: None,
-        provider: None,
-        at: now,
-        zone,
+        used: Some(120_000.0),
+        budget: Some(200_000.0),
+        ..TemplateData::new(&subject, Level::Warning, now, zone)
     };
-    let found = |value| test.simulation.rules().describe("DayTokenForecast", &facts(value)).0;
-    assert_eq!(found(Some(4_470.5)), "at this rate a has used up its tokens for today at 13:20, in 1h14m");
-    assert_eq!(found(None), "at this rate a has used up its tokens for today at an unknown time, in some time");
-    assert_eq!(found(Some(f64::MAX)).matches("unknown time").count(), 1, "no number makes it fail");
+    let summary = |value| test.simulation.rules().describe("DayTokenForecast", &data(value)).summary;
+    assert_eq!(
+        summary(Some(4_470.5)),
+        "token budget for today runs out at 13:20, in 1h14m at the current rate, 120k of 200k tokens used"
+    );
+    assert!(summary(None).starts_with("token budget for today runs out at an unknown time, in some time"));
+    assert_eq!(summary(Some(f64::MAX)).matches("unknown time").count(), 1, "no number makes it fail");
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! Several alerts in one message: one line for each, but one line alone for all that are parts of one incident.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
-use super::{LINE_LIMIT, NAME_LIMIT, Tone, ending, number, one_line, whole_seconds};
-use crate::model::{Incident, Level, Notice, NoticeKind, Time, duration};
+use super::{LINE_LIMIT, NAME_LIMIT, Tone, one_line};
+use crate::model::{Incident, Level, Notice, NoticeKind, Unit};
 
 /// Subjects named in the line of an incident.
 const SAMPLE: usize = 5;
@@ -21,11 +20,11 @@ pub(in crate::notify) enum Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// The entries that tell `notices`, in their order; an incident stands where its first part does.
+    /// The entries of `notices`, in their order; an incident stands where its first part does.
     pub(super) fn of(notices: &[&'a Notice]) -> Vec<Self> {
         let mut places: BTreeMap<(&str, bool), usize> = BTreeMap::new();
         let mut entries: Vec<Self> = Vec::new();
-        // Those of the rule that were told before it was an incident belong to it as well.
+        // Alerts of the rule that were notified before it was an incident belong to it as well.
         let incidents: BTreeSet<(&str, bool)> = notices.iter().filter_map(|notice| group(notice)).collect();
         let of_one = |notice: &'a Notice| {
             let key = (&*notice.rule, notice.kind == NoticeKind::Resolved);
@@ -62,25 +61,25 @@ impl<'a> Entry<'a> {
     }
 
     /// It in one line, the level's word first.
-    pub(in crate::notify) fn line(&self, now: Time) -> String {
+    pub(in crate::notify) fn line(&self) -> String {
         match self {
-            Self::Alert(notice) => line(now, notice),
+            Self::Alert(notice) => line(notice),
             Self::Incident(parts) => {
-                let told = Told::of(parts);
-                format!("[{}] {}", self.tone().word(), told.sentence())
+                format!("[{}] {}", self.tone().word(), IncidentSummary::of(parts).sentence())
             }
         }
     }
 }
 
-/// What a notice is folded by: its rule, and whether it is over; `None` when it is told by itself.
+/// What a notice is grouped by: its rule, and whether it is over; `None` when it is notified by itself.
 pub(super) fn group(notice: &Notice) -> Option<(&str, bool)> {
     notice.part_of.map(|_| (&*notice.rule, notice.kind == NoticeKind::Resolved))
 }
 
-/// What parts of one incident come to.
+/// What the parts of one incident come to.
 #[derive(Debug)]
-pub(super) struct Told<'a> {
+pub(super) struct IncidentSummary<'a> {
+    who: String,
     rule: &'a str,
     is_over: bool,
     /// The incident as it was when the last of them became due.
@@ -88,10 +87,12 @@ pub(super) struct Told<'a> {
     /// How many at which level, the worst first.
     levels: Vec<(Level, usize)>,
     names: Vec<&'a str>,
+    unit: Unit,
     values: Option<(f64, f64)>,
+    action: &'a str,
 }
 
-impl<'a> Told<'a> {
+impl<'a> IncidentSummary<'a> {
     pub(super) fn of(parts: &[&'a Notice]) -> Self {
         let is_over = parts.first().is_some_and(|notice| notice.kind == NoticeKind::Resolved);
         // Of those that became due together, the last one counted all of them.
@@ -103,45 +104,46 @@ impl<'a> Told<'a> {
         }
         let values = parts.iter().filter_map(|notice| notice.value).filter(|value| value.is_finite());
         Self {
+            who: common_project(parts).map_or_else(
+                || {
+                    let projects: BTreeSet<_> = parts.iter().filter_map(|notice| notice.subject.project()).collect();
+                    format!("{} projects", projects.len())
+                },
+                |project| one_line(project, NAME_LIMIT),
+            ),
             rule: parts.first().map_or("", |notice| &notice.rule),
             is_over,
             incident: incident.unwrap_or(Incident { firing: 0, agents: 0 }),
             levels: levels.into_iter().map(|(level, count)| (level.0, count)).collect(),
             names: parts.iter().map(|notice| &**notice.subject.name()).collect(),
+            unit: parts.first().map_or(Unit::Count, |notice| notice.unit),
             values: values.fold(None, |range: Option<(f64, f64)>, value| {
                 Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
             }),
+            action: parts.first().map_or("", |notice| &notice.action),
         }
     }
 
-    /// How many agents.
-    fn agents(&self) -> String {
-        let count = self.names.len();
-        format!("{count} {}", if count == 1 { "agent" } else { "agents" })
-    }
-
-    /// `AgentIdle: 10,000 agents`, for a title.
+    /// `shop: AgentIdle on 400 of 1000 agents (3 error, 397 warning), 5m to 11m`, without the names.
     pub(super) fn headline(&self) -> String {
-        format!("{}: {}", one_line(self.rule, NAME_LIMIT), self.agents())
+        let (who, rule) = (&self.who, one_line(self.rule, NAME_LIMIT));
+        let (count, Incident { firing, agents }) = (self.names.len(), self.incident);
+        if self.is_over {
+            let noun = if count == 1 { "agent" } else { "agents" };
+            return format!("{who}: {count} {noun} recovered from {rule}, {firing} of {agents} still firing");
+        }
+        let part = if count == firing as usize { String::new() } else { format!(", {count} in this message") };
+        let range = self.range().map(|range| format!(", {range}")).unwrap_or_default();
+        format!("{who}: {rule} on {firing} of {agents} agents{part} ({}){range}", self.by_level())
     }
 
     /// All of it in a sentence.
     pub(super) fn sentence(&self) -> String {
-        let Incident { firing, agents } = self.incident;
-        let mut text = one_line(self.rule, NAME_LIMIT);
-        let written = if self.is_over {
-            write!(text, ": {} recovered, {firing} of {agents} agents still break the rule", self.agents())
-        } else {
-            write!(text, ": {} ({}); {firing} of {agents} agents break the rule now", self.agents(), self.by_level())
-        };
-        debug_assert!(written.is_ok(), "a string takes all that is written to it");
-        text.push_str("; ");
-        text.push_str(&self.sample());
-        text
+        format!("{}: {}", self.headline(), self.sample())
     }
 
     /// `9000 warning, 1000 error`, the worst first.
-    pub(super) fn by_level(&self) -> String {
+    fn by_level(&self) -> String {
         self.levels.iter().map(|(level, count)| format!("{count} {level}")).collect::<Vec<_>>().join(", ")
     }
 
@@ -154,14 +156,15 @@ impl<'a> Told<'a> {
     }
 
     /// The lowest and the highest value.
-    pub(super) fn range(&self) -> Option<String> {
+    fn range(&self) -> Option<String> {
         let (low, high) = self.values?;
-        Some(if low == high { number(low) } else { format!("{} to {}", number(low), number(high)) })
+        let (low, high) = (self.unit.show(low)?, self.unit.show(high)?);
+        Some(if low == high { low } else { format!("{low} to {high}") })
     }
 
-    /// How many of all agents break the rule now.
-    pub(super) fn extent(&self) -> String {
-        format!("{} of {}", self.incident.firing, self.incident.agents)
+    /// What to do about it.
+    pub(super) const fn action(&self) -> &'a str {
+        self.action
     }
 
     pub(super) const fn is_over(&self) -> bool {
@@ -169,33 +172,17 @@ impl<'a> Told<'a> {
     }
 }
 
-/// One alert in one line, the level's word first.
-pub(in crate::notify) fn line(now: Time, notice: &Notice) -> String {
-    let word = Tone::of(notice).word();
+/// The project of all of `notices`, if it is one.
+pub(super) fn common_project<'a>(notices: &[&'a Notice]) -> Option<&'a str> {
+    let first = notices.first()?.subject.project()?;
+    notices.iter().all(|notice| notice.subject.project() == Some(first)).then_some(&**first)
+}
+
+/// One alert in one line: the level's word first, the rule last.
+pub(in crate::notify) fn line(notice: &Notice) -> String {
+    let (word, sentence) = (Tone::of(notice).word(), one_line(&notice.sentence(), LINE_LIMIT));
     if !notice.kind.is_of_alert() {
-        return format!("[{word}] {}", one_line(&notice.message, LINE_LIMIT));
+        return format!("[{word}] {sentence}");
     }
-    let is_over = notice.kind == NoticeKind::Resolved;
-    let was = if is_over { "was: " } else { "" };
-    let mut line = format!(
-        "[{word}] {} · {}: {was}{}",
-        one_line(notice.subject.name(), NAME_LIMIT),
-        one_line(&notice.rule, NAME_LIMIT),
-        one_line(&notice.message, LINE_LIMIT)
-    );
-    let written = if is_over {
-        let end = notice.resolved_at.unwrap_or(notice.at);
-        let lasted = duration::display(whole_seconds(end, notice.started_at));
-        let ending = ending(notice).map(|ending| format!(", {ending}")).unwrap_or_default();
-        write!(line, " (lasted {lasted}{ending})")
-    } else {
-        let state = match notice.kind {
-            NoticeKind::Flapping => ", comes and goes",
-            NoticeKind::FlappingEnded => ", no longer comes and goes",
-            _ => "",
-        };
-        write!(line, " (for {}{state})", duration::display(whole_seconds(now, notice.started_at)))
-    };
-    debug_assert!(written.is_ok(), "a string takes all that is written to it");
-    line
+    format!("[{word}] {sentence} · {}", one_line(&notice.rule, NAME_LIMIT))
 }

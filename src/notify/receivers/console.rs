@@ -1,11 +1,11 @@
-//! Standard output as a receiver: what `lookout demo` prints when nobody else is to be told. Nothing configures it.
+//! Standard output as a receiver, for `lookout demo` without receivers. Nothing configures it.
 
 use std::io::Write as _;
 use std::sync::Arc;
 
 use super::{Sending, Transport};
 use crate::model::{DeliveryReceipt, Notice, SendError, SendReason, Time};
-use crate::notify::message::{Body, Entry, compose};
+use crate::notify::message::{Body, compose, with_action};
 
 /// Standard output.
 #[derive(Debug)]
@@ -13,9 +13,10 @@ pub(in crate::notify) struct Console;
 
 /// A line for each alert, and one for an incident.
 fn lines(now: Time, notices: &[Arc<Notice>]) -> String {
-    let lines: Vec<String> = match compose(now, notices).body {
-        Body::One(_) => notices.iter().map(|notice| Entry::Alert(notice).line(now)).collect(),
-        Body::Many(summary) => summary.entries.iter().map(|entry| entry.line(now)).collect(),
+    let message = compose(now, notices);
+    let lines: Vec<String> = match message.body {
+        Body::One(details) => vec![with_action(&message.title, details.action.as_deref())],
+        Body::Many(summary) => summary.entries.iter().map(|entry| entry.line()).collect(),
     };
     lines.iter().map(|line| format!("  ► {line}\n")).collect()
 }

@@ -9,15 +9,14 @@ use crate::notify::answer::Success;
 use crate::notify::http::Target;
 use crate::notify::settings::{Reporter, WebhookAddress};
 
+/// Longest title, in characters.
+const TITLE: usize = 200;
 /// The body of the request.
 const TEMPLATE: &str = r##"{"username": "lookout", "allowed_mentions": {"parse": []}, "embeds": [{
   "title": {{ title | markdown | cut(256) | json }},
-  "description": {{ text | markdown | cut(4000) | json }},
+  "description": {{ (text ~ ("\n" if text and action else "") ~ action) | markdown | cut(4000) | json }},
   "color": {{ colour_number }},
   "fields": [{% for fact in facts[:20] %}{"name": {{ fact.0 | json }}, "value": {{ fact.1 | markdown | cut(1000) | json }}, "inline": true}{% if not loop.last %}, {% endif %}{% endfor %}]
-  {%- if action %},
-  "footer": {"text": {{ ("What to do: " ~ action) | cut(2000) | json }}}
-  {%- endif %}
 }]}
 "##;
 
@@ -34,7 +33,7 @@ impl Section for DiscordConfig {
     fn build(&self, mut parts: Parts<'_>) -> Result<Box<dyn Transport>, Wrong> {
         let target = Target::Url(self.0.source().map_err(wrong("webhook_url"))?);
         let http = parts.http("discord", target, Success::NoError)?;
-        Ok(Box::new(Chat::new(http, parts.words, TEMPLATE, context! {}).map_err(|error| ("", error))?))
+        Ok(Box::new(Chat::new(http, parts.words, (TEMPLATE, TITLE), context! {}).map_err(|error| ("", error))?))
     }
 
     #[cfg(test)]

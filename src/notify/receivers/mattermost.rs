@@ -78,19 +78,23 @@ impl Mattermost {
     fn body(&self, now: Time, notices: &[Arc<Notice>]) -> String {
         let message = self.words.compose(now, notices);
         let title = cut(&message.title, TITLE);
-        let (summary, text, facts) = match message.body {
+        let (fallback, text, facts) = match message.body {
             Body::One(details) => {
-                let sentence = cut(&details.sentence, SENTENCE);
-                let action = details.action.map(|action| format!("What to do: {}", cut(&action, SENTENCE)));
-                let text: Vec<String> = [sentence].into_iter().chain(action).map(|text| escape(&text)).collect();
-                (details.sentence, text.join("\n").trim().to_owned(), details.facts)
+                let text = details.text_below(&message.title, title.ends_with('…'));
+                let action = details.action.as_deref();
+                let text: Vec<String> =
+                    text.into_iter().chain(action).map(|text| escape(&cut(text, SENTENCE))).collect();
+                let fallback = message::with_action(&message.title, action);
+                (fallback, text.join("\n"), details.facts)
             }
             Body::Many(mut summary) => {
+                summary.actions.iter_mut().for_each(|action| *action = escape(action));
+                let fallback = format!("{title} ({})", summary.overview);
                 summary.overview = escape(&cut(&summary.overview, SENTENCE));
-                (String::new(), summary.within(LINES, |entry| escape(&entry.line(now)), cost), Vec::new())
+                (fallback, summary.within(LINES, |entry| escape(&entry.line()), cost), Vec::new())
             }
         };
-        let fallback = if summary.is_empty() { title.clone() } else { cut(&format!("{title} · {summary}"), TITLE) };
+        let fallback = cut(&fallback, TITLE);
         let fields: Vec<_> = facts
             .iter()
             .take(FACTS)
@@ -115,8 +119,8 @@ impl Transport for Mattermost {
         Some((Duration::from_secs(10), 4))
     }
 
-    fn fitting(&self, now: Time, notices: &[&Notice]) -> usize {
-        message::fitting(now, notices, LINES, INCIDENT, |line| cost(&escape(line)))
+    fn fitting(&self, _now: Time, notices: &[&Notice]) -> usize {
+        message::fitting(notices, LINES, INCIDENT, |line| cost(&escape(line)))
     }
 
     fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
@@ -241,8 +245,8 @@ mod tests {
         let receiver = build(json!({"name": "ops", "mattermost": {"webhook_url": "https://x.invalid/hooks/x"}}));
         let fits = receiver.fitting(at(20.0), &storm.iter().collect::<Vec<_>>());
         assert!((80..200).contains(&fits), "{fits}");
-        assert!(!rendered(storm[..fits].to_vec()).contains("found no room"));
-        assert!(rendered(storm).contains(" more that found no room here"));
+        assert!(!rendered(storm[..fits].to_vec()).contains("more; all of them"));
+        assert!(rendered(storm).contains(" more that more; all of them here"));
     }
 
     #[tokio::test]

@@ -22,11 +22,11 @@ use crate::secret::{Secret, SecretPair, SecretSource, SecretUrl};
 /// twice as many, of which each quote in the message takes two.
 const MESSAGE: usize = 3_500;
 /// Room for the overview of several alerts.
-const OVERVIEW: usize = 1_000;
-/// Room for what says how many were left out.
+const OVERVIEW: usize = 600;
+/// Room for the line in place of those that do not fit.
 const LEFT_OUT: usize = 100;
 /// Room for the lines of several alerts.
-const LINES: usize = MESSAGE - OVERVIEW - LEFT_OUT;
+const LINES: usize = MESSAGE - OVERVIEW - LEFT_OUT - message::ACTIONS_ROOM;
 /// Room for the line of one incident.
 const INCIDENT: usize = 800;
 /// Longest title, in bytes; a server takes 1,024.
@@ -141,22 +141,24 @@ impl Ntfy {
             [notice] => webhook::link(notice, &self.external_url),
             _ => self.external_url.clone(),
         };
+        let title = cut(&message.title, TITLE);
         let text = match message.body {
             Body::One(details) => {
-                let action = details.action.map(|action| format!("What to do: {action}"));
-                let facts = details.facts.into_iter().map(|(name, value)| format!("{name}: {value}"));
-                let lines: Vec<String> = [details.sentence].into_iter().chain(action).chain(facts).collect();
+                let text = details.text_below(&message.title, title.ends_with('…'));
+                let footer = details.footer();
+                let footer = Some(&*footer).filter(|footer| !footer.is_empty());
+                let lines: Vec<&str> = text.into_iter().chain(details.action.as_deref()).chain(footer).collect();
                 lines.join("\n")
             }
             Body::Many(mut summary) => {
                 summary.overview = cut(&summary.overview, OVERVIEW);
-                summary.within(LINES, |entry| entry.line(now), cost)
+                summary.within(LINES, |entry| entry.line(), cost)
             }
         };
         let (priority, tag) = urgency(message.tone);
         let publication = Publication {
             topic,
-            title: cut(&message.title, TITLE),
+            title,
             message: cut(text.trim(), MESSAGE),
             priority,
             tags: [tag],
@@ -185,8 +187,8 @@ impl Transport for Ntfy {
         Some((Duration::from_secs(5), 60))
     }
 
-    fn fitting(&self, now: Time, notices: &[&Notice]) -> usize {
-        message::fitting(now, notices, LINES, INCIDENT, cost)
+    fn fitting(&self, _now: Time, notices: &[&Notice]) -> usize {
+        message::fitting(notices, LINES, INCIDENT, cost)
     }
 
     /// Without the topic.
@@ -288,8 +290,8 @@ mod tests {
         let fits = receiver.fitting(at(20.0), &storm.iter().collect::<Vec<_>>());
         assert!((20..60).contains(&fits), "{fits}");
         let said = |notices: &[Notice]| value(notices.to_vec())["message"].as_str().unwrap().to_owned();
-        assert!(!said(&storm[..fits]).contains("found no room"));
-        assert!(said(&storm).contains(" more that found no room here") && said(&storm).len() <= MESSAGE);
+        assert!(!said(&storm[..fits]).contains(" more; all of them"));
+        assert!(said(&storm).contains(" more; all of them are on") && said(&storm).len() <= MESSAGE);
     }
 
     #[test]

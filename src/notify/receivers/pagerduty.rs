@@ -15,12 +15,15 @@ use crate::notify::settings::Reporter;
 use crate::notify::words::Words;
 use crate::secret::{Secret, SecretSource, SecretUrl};
 
+/// Longest summary, in characters; PagerDuty takes 1,024.
+const TITLE: usize = 1_000;
 /// The body of the request.
 const TEMPLATE: &str = r##"{"routing_key": {{ token | json }}, "event_action": {{ ("resolve" if is_over else "trigger") | json }}, "dedup_key": {{ fingerprint | json }},
  "client": "lookout",
- "payload": {"summary": {{ (title ~ ": " ~ text) | cut(1000) | json }}, "source": {{ subject | json }}, "severity": {{ level | json }},
+ "payload": {"summary": {{ title | json }}, "source": {{ subject | json }}, "severity": {{ level | json }},
    "component": {{ rule | json }}, "group": {{ project | json }}, "timestamp": {{ at | json }},
-   "custom_details": { {%- for fact in facts %}{{ fact.0 | json }}: {{ fact.1 | json }}{% if not loop.last %}, {% endif %}{% endfor -%} }}}
+   "custom_details": { {%- if text %}"Text": {{ text | json }}{% if action or facts %}, {% endif %}{% endif %}{% if action %}"Action": {{ action | json }}{% if facts %}, {% endif %}{% endif %}
+     {%- for fact in facts %}{{ fact.0 | json }}: {{ fact.1 | json }}{% if not loop.last %}, {% endif %}{% endfor -%} }}}
 "##;
 
 /// A service of PagerDuty.
@@ -54,7 +57,7 @@ impl Section for PagerDutyConfig {
         let key = self.key().map_err(wrong("routing_key"))?;
         let api = self.api_url.as_deref().unwrap_or("https://events.pagerduty.com/v2/enqueue");
         let http = parts.http("pagerduty", Target::Plain(api.to_owned()), Success::Acknowledgement)?;
-        let template = Template::new(TEMPLATE).map_err(|error| ("", error))?;
+        let template = Template::new(TEMPLATE, TITLE).map_err(|error| ("", error))?;
         Ok(Box::new(PagerDuty { http, key, words: parts.words, template }))
     }
 
@@ -117,7 +120,7 @@ mod tests {
             http: Http::new("pagerduty", client, target, Success::Acknowledgement),
             key: SecretSource::Value(Secret::new("k3y")),
             words: Words::default(),
-            template: Template::new(TEMPLATE).unwrap(),
+            template: Template::new(TEMPLATE, TITLE).unwrap(),
         };
         let body = |notice: Notice| -> serde_json::Value {
             serde_json::from_str(&pagerduty.body(at(20.0), &[Arc::new(notice)], "k3y").unwrap()).unwrap()

@@ -161,7 +161,7 @@ struct Slack {
 
 impl Slack {
     fn body(&self, now: Time, notices: &[Arc<Notice>]) -> String {
-        payload::render(now, &self.words.compose(now, notices))
+        payload::render(&self.words.compose(now, notices))
     }
 }
 
@@ -170,8 +170,8 @@ impl Transport for Slack {
         CHAT
     }
 
-    fn fitting(&self, now: Time, notices: &[&Notice]) -> usize {
-        payload::fitting(now, notices)
+    fn fitting(&self, _now: Time, notices: &[&Notice]) -> usize {
+        payload::fitting(notices)
     }
 
     fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {

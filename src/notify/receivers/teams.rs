@@ -9,6 +9,8 @@ use crate::notify::answer::Success;
 use crate::notify::http::Target;
 use crate::notify::settings::{Reporter, WebhookAddress};
 
+/// Longest title, in characters.
+const TITLE: usize = 1_000;
 /// The body of the request.
 const TEMPLATE: &str = r##"{"type": "message", "attachments": [{"contentType": "application/vnd.microsoft.card.adaptive", "content": {
   "$schema": "http://adaptivecards.io/schemas/adaptive-card.json", "type": "AdaptiveCard", "version": "1.4",
@@ -16,13 +18,15 @@ const TEMPLATE: &str = r##"{"type": "message", "attachments": [{"contentType": "
   "body": [
     {"type": "TextBlock", "size": "large", "weight": "bolder", "wrap": true,
      "color": {{ ("attention" if tone in ["critical", "error"] else ("warning" if tone == "warning" else "good")) | json }},
-     "text": {{ title | markdown | json }}},
+     "text": {{ title | markdown | json }}}
+    {%- if text %},
     {"type": "TextBlock", "wrap": true, "text": {{ text | markdown | json }}}
-    {%- if facts %},
-    {"type": "FactSet", "facts": [{% for fact in facts %}{"title": {{ fact.0 | json }}, "value": {{ fact.1 | markdown | json }}}{% if not loop.last %}, {% endif %}{% endfor %}]}
     {%- endif %}
     {%- if action %},
-    {"type": "TextBlock", "wrap": true, "text": {{ ("What to do: " ~ action) | markdown | json }}}
+    {"type": "TextBlock", "wrap": true, "text": {{ action | markdown | json }}}
+    {%- endif %}
+    {%- if facts %},
+    {"type": "FactSet", "facts": [{% for fact in facts %}{"title": {{ fact.0 | json }}, "value": {{ fact.1 | markdown | json }}}{% if not loop.last %}, {% endif %}{% endfor %}]}
     {%- endif %}
   ]}}]}
 "##;
@@ -40,7 +44,7 @@ impl Section for TeamsConfig {
     fn build(&self, mut parts: Parts<'_>) -> Result<Box<dyn Transport>, Wrong> {
         let target = Target::Url(self.0.source().map_err(wrong("webhook_url"))?);
         let http = parts.http("teams", target, Success::NoError)?;
-        Ok(Box::new(Chat::new(http, parts.words, TEMPLATE, context! {}).map_err(|error| ("", error))?))
+        Ok(Box::new(Chat::new(http, parts.words, (TEMPLATE, TITLE), context! {}).map_err(|error| ("", error))?))
     }
 
     #[cfg(test)]

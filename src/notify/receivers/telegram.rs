@@ -12,9 +12,11 @@ use crate::notify::http::Target;
 use crate::notify::settings::{Reporter, api};
 use crate::secret::{Secret, SecretSource, SecretUrl};
 
+/// Longest title, in characters.
+const TITLE: usize = 1_000;
 /// The body of the request.
 const TEMPLATE: &str = r##"{"chat_id": {{ chat_id | json }}, "disable_web_page_preview": true,
- "text": {{ (title ~ "\n" ~ text ~ ("\nWhat to do: " ~ action if action else "")) | cut(4000) | json }}}
+ "text": {{ (title ~ ("\n" ~ text if text else "") ~ ("\n" ~ action if action else "") ~ ("\n" ~ footer if footer else "")) | cut(4000) | json }}}
 "##;
 
 /// A bot in Telegram.
@@ -54,7 +56,7 @@ impl Section for TelegramConfig {
         let url = format!("{}/bot{{token}}/sendMessage", api(self.api_url.as_ref(), "https://api.telegram.org"));
         let http = parts.http("telegram", Target::WithToken(url, token), Success::Acknowledgement)?;
         let more = context! { chat_id => &*self.chat_id };
-        Ok(Box::new(Chat::new(http, parts.words, TEMPLATE, more).map_err(|error| ("", error))?))
+        Ok(Box::new(Chat::new(http, parts.words, (TEMPLATE, TITLE), more).map_err(|error| ("", error))?))
     }
 
     #[cfg(test)]

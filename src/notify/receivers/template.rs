@@ -15,21 +15,25 @@ const ROOM: usize = 1_900;
 
 /// The template of a request's body. Its filters are `json`, `markdown` and `cut(characters)`.
 #[derive(Debug)]
-pub(super) struct Template(Environment<'static>);
+pub(super) struct Template {
+    environment: Environment<'static>,
+    /// Longest title, in characters.
+    title: usize,
+}
 
 impl Template {
-    /// The template `source`; the error says why it is none.
-    pub(super) fn new(source: &'static str) -> Result<Self, String> {
+    /// The template `source`, whose title has room for `title` characters; the error says why it is none.
+    pub(super) fn new(source: &'static str, title: usize) -> Result<Self, String> {
         let mut environment = Environment::empty();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.add_filter("json", |value: Value| serde_json::to_string(&value).unwrap_or_default());
         environment.add_filter("markdown", |text: String| markdown(&text));
         environment.add_filter("cut", |text: String, limit: usize| cut(&text, limit));
         environment.add_template("body", source).map_err(|error| error.to_string())?;
-        Ok(Self(environment))
+        Ok(Self { environment, title })
     }
 
-    /// The body that tells `notices` in `words`. The template knows what is in `more` beside what is the same for all.
+    /// The body with `notices`, by the templates of `words`. The template can name what is in `more` as well.
     pub(super) fn render(
         &self,
         now: Time,
@@ -38,13 +42,16 @@ impl Template {
         more: Value,
     ) -> Result<String, String> {
         let message = words.compose(now, notices);
-        let (text, facts, action) = parts(now, &message);
-        let first = notices.first().ok_or("there is nothing to tell")?;
+        let title = cut(&message.title, self.title);
+        let (text, facts, action) = parts(&message, title.ends_with('…'));
+        let first = notices.first().ok_or("there is no notice to send")?;
         let colour = message.tone.colour();
-        let rendered = self.0.get_template("body").and_then(|template| {
+        let footer = if let Body::One(details) = &message.body { details.footer() } else { String::new() };
+        let rendered = self.environment.get_template("body").and_then(|template| {
             template.render(context! {
-                title => &*message.title,
+                title => title,
                 text => text,
+                footer => footer,
                 facts => facts,
                 action => action,
                 tone => match message.tone { Tone::Firing(level) => level.as_str(), _ => "info" },
@@ -82,9 +89,15 @@ pub(super) struct Chat {
 }
 
 impl Chat {
-    /// Told through `http` in `words`, by the template `source`, which knows `more`.
-    pub(super) fn new(http: Http, words: Words, source: &'static str, more: Value) -> Result<Self, String> {
-        Ok(Self { http, words, template: Template::new(source)?, more })
+    /// Sends through `http`, by the templates of `words` and the template `source` with room for a `title` of so many
+    /// characters; it can name what is in `more`.
+    pub(super) fn new(
+        http: Http,
+        words: Words,
+        (source, title): (&'static str, usize),
+        more: Value,
+    ) -> Result<Self, String> {
+        Ok(Self { http, words, template: Template::new(source, title)?, more })
     }
 
     fn body(&self, now: Time, notices: &[Arc<Notice>]) -> Result<String, String> {
@@ -97,8 +110,8 @@ impl Transport for Chat {
         CHAT
     }
 
-    fn fitting(&self, now: Time, notices: &[&Notice]) -> usize {
-        message::fitting(now, notices, ROOM, ROOM / 4, cost)
+    fn fitting(&self, _now: Time, notices: &[&Notice]) -> usize {
+        message::fitting(notices, ROOM, ROOM / 4, cost)
     }
 
     fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
@@ -119,14 +132,15 @@ fn cost(line: &str) -> usize {
     line.chars().count() + 1
 }
 
-/// Text, facts and action of a message.
-fn parts(now: Time, message: &Message<'_>) -> (String, Vec<(String, String)>, String) {
+/// Text below the title, facts and action of a message.
+fn parts(message: &Message<'_>, is_cut: bool) -> (String, Vec<(String, String)>, String) {
     match &message.body {
         Body::One(details) => {
             let facts = details.facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-            (details.sentence.clone(), facts, details.action.clone().unwrap_or_default())
+            let text = details.text_below(&message.title, is_cut).unwrap_or_default().to_owned();
+            (text, facts, details.action.clone().unwrap_or_default())
         }
-        Body::Many(summary) => (summary.within(ROOM, |entry| entry.line(now), cost), Vec::new(), String::new()),
+        Body::Many(summary) => (summary.within(ROOM, |entry| entry.line(), cost), Vec::new(), String::new()),
     }
 }
 
@@ -177,6 +191,6 @@ mod tests {
         }
         let many = (0..400).map(|n| firing(&format!("agent-{n}"), Level::Warning, 0.0)).collect();
         let text = body(telegram, many)["text"].as_str().unwrap().to_owned();
-        assert!(text.chars().count() <= 4_000 && text.contains("more that found no room"), "{text}");
+        assert!(text.chars().count() <= 4_000 && text.contains("more; all of them"), "{text}");
     }
 }

@@ -223,7 +223,7 @@ pub(super) fn labels(notice: &Notice, level: Level) -> BTreeMap<String, String> 
 
 /// What there is to say of it.
 pub(super) fn annotations(notice: &Notice) -> BTreeMap<String, String> {
-    let mut annotations = BTreeMap::from([("summary".to_owned(), notice.message.to_string())]);
+    let mut annotations = BTreeMap::from([("summary".to_owned(), notice.sentence())]);
     if !notice.action.is_empty() {
         annotations.insert("action".to_owned(), notice.action.to_string());
     }

@@ -70,6 +70,7 @@ fn notice(key: &str) -> Arc<Notice> {
         now_at: None,
         value: Some(400.0),
         threshold: None,
+        unit: crate::model::Unit::Seconds,
         message: "idle \"quoted\" 🤖".into(),
         action: "".into(),
         started_at: START,
@@ -341,7 +342,7 @@ prop_compose! {
         times in (time(), time(), proptest::option::of(time()), time(), time()),
     ) -> Notice {
         Notice {
-            agent_type: None, part_of: None, reference: None,
+            agent_type: None, part_of: None, reference: None, unit: crate::model::Unit::Ratio,
             fingerprint: Fingerprint::of(&rule, &subject), rule, subject, level, value, threshold, key, receiver, incident, message, action,
             previous, now_at, ending, peak: previous,
             kind: [NoticeKind::Firing, NoticeKind::Escalated, NoticeKind::Deescalated, NoticeKind::Repeat, NoticeKind::Resolved, NoticeKind::Test][kind],

@@ -73,7 +73,7 @@ fn number(threshold: &Value) -> Option<f64> {
 }
 
 fn built_in_rules_are_whole() {
-    const KEYS: [&str; 16] = [
+    const KEYS: [&str; 18] = [
         "name",
         "enabled",
         "for_each",
@@ -90,6 +90,8 @@ fn built_in_rules_are_whole() {
         "flap",
         "summary",
         "action",
+        "resolved",
+        "peak",
     ];
     let rules = built_in();
     let expected = "AgentDown AgentIdle AgentMissing AgentRestarting AgentStale AgentStatusChanged AgentsDown AgentsLimited \
@@ -136,6 +138,17 @@ fn built_in_rules_are_whole() {
                 "subject",
                 "value",
                 "threshold",
+                "limit",
+                "measure",
+                "task",
+                "progress",
+                "status",
+                "used",
+                "budget",
+                "total",
+                "up",
+                "expected",
+                "components",
                 "level",
                 "reason",
                 "agents",
@@ -144,7 +157,8 @@ fn built_in_rules_are_whole() {
             ];
             assert!(known.contains(&variable.trim()), "{name}: there is no `{variable}`");
             assert!(
-                ["", "duration", "percent", "count", "clock_time", "join(', ')"].contains(&filter.trim()),
+                ["", "duration", "percent", "count", "short", "dollars", "clock_time", "join(', ')"]
+                    .contains(&filter.trim()),
                 "{name}: there is no filter `{filter}`"
             );
         }

@@ -74,20 +74,30 @@ impl Seen {
         lines.join("\n")
     }
 
-    /// Its first line, without the marks of bold text.
+    /// Its first line.
+    pub(crate) fn headline(&self) -> String {
+        self.text().lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// `[LEVEL] name` of the alert that it is about; the whole first line of one about several, and of a note.
     pub(crate) fn title(&self) -> String {
-        self.text().lines().next().unwrap_or_default().trim_matches('*').to_owned()
+        let headline = self.headline();
+        let is_note = headline.starts_with("[NOTE]") || headline.starts_with("[TEST]");
+        let is_incident = headline.contains(" recovered from ") || headline.contains(" agents (");
+        if is_note || is_incident || self.is_grouped() { headline } else { headed(&headline) }
+    }
+
+    fn is_grouped(&self) -> bool {
+        self.text().lines().skip(1).any(|line| line.starts_with('['))
     }
 
     /// `[LEVEL] name` of each alert in it.
     pub(crate) fn alerts(&self) -> Vec<String> {
-        let text = self.text();
-        let title = self.title();
-        if !title.contains(" alert") {
-            return vec![title];
+        if !self.is_grouped() {
+            return vec![self.title()];
         }
-        let lines = text.lines().skip(1).filter(|line| line.starts_with('['));
-        lines.filter_map(|line| Some(line.split_once(" · ")?.0.to_owned())).collect()
+        let text = self.text();
+        text.lines().skip(1).filter(|line| line.starts_with('[')).map(headed).collect()
     }
 }
 
@@ -95,28 +105,36 @@ impl Seen {
     /// Every alert in it.
     pub(crate) fn lines(&self) -> Vec<Line> {
         let text = self.text();
-        let title = self.title();
-        if title.contains(" alert") {
+        if self.is_grouped() {
             return listed(&text);
         }
-        let rule = text.lines().skip_while(|line| *line != "*Rule*").nth(1).unwrap_or_default();
-        titled(&title, rule).into_iter().collect()
+        let rule = text.lines().find_map(|line| line.strip_prefix("Rule: ")).unwrap_or_default();
+        titled(&self.headline(), rule.split(" · ").next().unwrap_or_default()).into_iter().collect()
     }
 }
 
-/// The alert of `rule` that a title such as `[WARNING] name` is about.
-pub(crate) fn titled(title: &str, rule: &str) -> Option<Line> {
-    let (word, name) = title.strip_prefix('[')?.split_once("] ")?;
+/// `[LEVEL] name` of `[LEVEL] project/name: what is wrong`.
+pub(crate) fn headed(line: &str) -> String {
+    let Some((word, rest)) = line.split_once("] ") else { return line.to_owned() };
+    let rest = rest.strip_prefix("Source ").or_else(|| rest.strip_prefix("Receiver ")).unwrap_or(rest);
+    let who = rest.split(' ').next().unwrap_or_default().trim_end_matches([':', '.']);
+    format!("{word}] {}", who.rsplit('/').next().unwrap_or_default())
+}
+
+/// The alert of `rule` that a line such as `[WARNING] project/name: what is wrong` is about.
+pub(crate) fn titled(line: &str, rule: &str) -> Option<Line> {
+    let headed = headed(line);
+    let (word, name) = headed.strip_prefix('[')?.split_once("] ")?;
     Some(Line { word: word.to_owned(), name: name.to_owned(), rule: rule.to_owned() })
 }
 
 /// The alerts that a message of several lists, below its title.
 pub(crate) fn listed(text: &str) -> Vec<Line> {
     let line = |line: &str| {
-        let (head, rest) = line.split_once(" · ")?;
-        titled(head, rest.split(':').next()?)
+        let (sentence, rule) = line.rsplit_once(" · ")?;
+        titled(sentence, rule)
     };
-    text.lines().skip(1).filter_map(line).collect()
+    text.lines().skip(1).filter(|line| line.starts_with('[')).filter_map(line).collect()
 }
 
 fn texts(value: &Value, out: &mut Vec<String>) {

@@ -8,9 +8,12 @@ use lettre::message::header::{ContentTransferEncoding, ContentType, Header, Head
 use lettre::message::{Mailbox, Mailboxes, Message as Mail, MultiPart, SinglePart};
 
 use crate::model::{Notice, Time};
-use crate::notify::message::{self, Body, Message};
+use crate::notify::message::{self, Body, Entry, Message};
+use crate::notify::receivers::template::cut;
 use crate::text::escape_markup;
 
+/// Longest subject, in characters.
+const SUBJECT: usize = 200;
 /// Most alerts that a mail lists; nobody reads on.
 pub(super) const LINES: usize = 500;
 
@@ -51,7 +54,7 @@ pub(super) fn render(
         .from(from.clone())
         .date(SystemTime::UNIX_EPOCH + Duration::from_millis(millis))
         .message_id(Some(format!("<{key}@{host}>")))
-        .subject(&message.title)
+        .subject(cut(&message.title, SUBJECT))
         .header(AutoSubmitted);
     mail = mail.mailbox(lettre::message::header::To::from(to.iter().cloned().collect::<Mailboxes>()));
     if let [notice] = notices {
@@ -61,8 +64,8 @@ pub(super) fn render(
     // `=_` never occurs in quoted-printable, so nothing an agent writes can end a part.
     let parts = MultiPart::alternative()
         .boundary(format!("=_{digest}"))
-        .singlepart(part(ContentType::TEXT_PLAIN, plain(now, message)))
-        .singlepart(part(ContentType::TEXT_HTML, html(now, message)));
+        .singlepart(part(ContentType::TEXT_PLAIN, plain(message)))
+        .singlepart(part(ContentType::TEXT_HTML, html(message)));
     let mail = mail.multipart(parts).map_err(|error| error.to_string())?;
     Ok(mail.formatted())
 }
@@ -101,23 +104,24 @@ fn id_part(text: &str) -> String {
     id
 }
 
-fn plain(now: Time, message: &Message<'_>) -> String {
+fn plain(message: &Message<'_>) -> String {
     let mut lines = vec![message.title.clone(), String::new()];
     match &message.body {
         Body::One(details) => {
-            if !details.sentence.is_empty() {
-                lines.extend([details.sentence.clone(), String::new()]);
+            for text in details.text_below(&message.title, false).into_iter().chain(details.action.as_deref()) {
+                lines.extend([text.to_owned(), String::new()]);
             }
-            lines.extend(details.facts.iter().map(|(name, value)| format!("{:<11}{value}", format!("{name}:"))));
-            if let Some(action) = &details.action {
-                lines.extend([String::new(), format!("What to do: {action}")]);
-            }
+            lines.extend(details.facts.iter().map(|(name, value)| format!("{:<10}{value}", format!("{name}:"))));
         }
         Body::Many(summary) => {
             lines.extend([summary.overview.clone(), String::new()]);
-            lines.extend(summary.entries.iter().take(LINES).map(|entry| entry.line(now)));
+            lines.extend(summary.entries.iter().take(LINES).map(Entry::line));
             if summary.entries.len() > LINES {
                 lines.push(message::left_out(summary.entries.len() - LINES));
+            }
+            if !summary.actions.is_empty() {
+                lines.push(String::new());
+                lines.extend_from_slice(&summary.actions);
             }
         }
     }
@@ -125,50 +129,58 @@ fn plain(now: Time, message: &Message<'_>) -> String {
     lines.join("\r\n")
 }
 
-fn html(now: Time, message: &Message<'_>) -> String {
-    const FONT: &str =
-        "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;font-size:14px;color:#222";
+/// Colours for readers that follow the system's dark mode; the inline ones are for those that know no style sheet.
+const STYLE: &str = "<style>:root{color-scheme:light dark}@media (prefers-color-scheme:dark){\
+.page{background:#18181b!important}.card{background:#27272a!important;color:#e4e4e7!important}\
+.dim{color:#a1a1aa!important}}</style>";
+const FONT: &str = "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif;font-size:14px;\
+line-height:1.45;color:#222;overflow-wrap:anywhere";
+
+fn html(message: &Message<'_>) -> String {
     let mut lines = vec![
         "<!DOCTYPE html>".to_owned(),
-        "<html><head><meta charset=\"utf-8\"></head><body style=\"margin:0;padding:16px;background:#f4f4f5\">"
-            .to_owned(),
+        "<html><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">".to_owned(),
+        format!("<meta name=\"color-scheme\" content=\"light dark\">{STYLE}</head>"),
+        "<body class=\"page\" style=\"margin:0;padding:12px;background:#f4f4f5\">".to_owned(),
         format!(
-            "<div style=\"max-width:640px;margin:0 auto;padding:16px 20px;background:#fff;border-radius:4px;border-top:6px solid {};{FONT}\">",
+            "<div class=\"card\" style=\"max-width:640px;margin:0 auto;padding:16px 20px;background:#fff;border-radius:4px;border-top:6px solid {};{FONT}\">",
             message.tone.colour()
         ),
-        format!("<h1 style=\"margin:0 0 12px;font-size:18px\">{}</h1>", escape_markup(&message.title)),
+        format!("<h1 style=\"margin:0 0 12px;font-size:17px;line-height:1.35\">{}</h1>", escape_markup(&message.title)),
     ];
     match &message.body {
         Body::One(details) => {
-            lines.push(format!("<p style=\"margin:0 0 12px\">{}</p>", escape_markup(&details.sentence)));
-            lines.push("<table style=\"border-collapse:collapse\">".to_owned());
+            for text in details.text_below(&message.title, false).into_iter().chain(details.action.as_deref()) {
+                lines.push(format!("<p style=\"margin:0 0 12px\">{}</p>", escape_markup(text)));
+            }
+            lines.push("<table style=\"border-collapse:collapse;font-size:13px\">".to_owned());
             lines.extend(details.facts.iter().map(|(name, value)| {
                 format!(
-                    "<tr><td style=\"padding:3px 16px 3px 0;color:#777;vertical-align:top\">{name}</td><td style=\"padding:3px 0\">{}</td></tr>",
+                    "<tr><td class=\"dim\" style=\"padding:2px 16px 2px 0;color:#666;vertical-align:top\">{name}</td><td style=\"padding:2px 0\">{}</td></tr>",
                     escape_markup(value)
                 )
             }));
             lines.push("</table>".to_owned());
-            if let Some(action) = &details.action {
-                lines.push(format!("<p style=\"margin:12px 0 0\"><b>What to do:</b> {}</p>", escape_markup(action)));
-            }
         }
         Body::Many(summary) => {
-            lines.push(format!("<p style=\"margin:0 0 12px;color:#777\">{}</p>", escape_markup(&summary.overview)));
+            let overview = escape_markup(&summary.overview);
+            lines.push(format!("<p class=\"dim\" style=\"margin:0 0 12px;color:#666\">{overview}</p>"));
             lines.extend(summary.entries.iter().take(LINES).map(|entry| {
                 format!(
                     "<p style=\"margin:0 0 6px;padding-left:8px;border-left:4px solid {}\">{}</p>",
                     entry.tone().colour(),
-                    escape_markup(&entry.line(now))
+                    escape_markup(&entry.line())
                 )
             }));
             if summary.entries.len() > LINES {
                 let rest = message::left_out(summary.entries.len() - LINES);
                 lines.push(format!("<p style=\"margin:12px 0 0\">{}</p>", escape_markup(&rest)));
             }
+            let actions = summary.actions.iter();
+            lines.extend(actions.map(|it| format!("<p style=\"margin:12px 0 0\">{}</p>", escape_markup(it))));
         }
     }
-    lines.push("<p style=\"margin:16px 0 0;font-size:12px;color:#999\">sent by lookout</p>".to_owned());
+    lines.push("<p class=\"dim\" style=\"margin:16px 0 0;font-size:12px;color:#666\">sent by lookout</p>".to_owned());
     lines.push("</div></body></html>".to_owned());
     lines.push(String::new());
     lines.join("\r\n")

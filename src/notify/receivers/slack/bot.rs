@@ -224,7 +224,7 @@ impl Bot {
         if notices.is_empty() {
             return Ok(());
         }
-        let mut body = payload::content(now, &self.words.compose(now, notices));
+        let mut body = payload::content(&self.words.compose(now, notices));
         set(&mut body, "channel", json!(self.channel));
         let answer = match self.call(now, "chat.postMessage", &body).await {
             Ok(answer) => answer,
@@ -248,12 +248,12 @@ impl Bot {
         let Some(root) = Root::parse(reference) else { return Err(Failure::Gone) };
         let whole = self.memory().whole(reference, notices);
         if let Some(whole) = whole {
-            let mut body = payload::content(now, &self.words.compose(now, &whole));
+            let mut body = payload::content(&self.words.compose(now, &whole));
             set(&mut body, "channel", json!(root.channel));
             set(&mut body, "ts", json!(root.ts));
             self.call(now, "chat.update", &body).await?;
         }
-        let mut body = payload::content(now, &self.words.compose(now, notices));
+        let mut body = payload::content(&self.words.compose(now, notices));
         set(&mut body, "channel", json!(root.channel));
         set(&mut body, "thread_ts", json!(root.ts));
         // Nobody is notified of an edit: what wakes people is shown in the channel as well.
@@ -282,8 +282,8 @@ impl Transport for Bot {
     }
 
     /// Within one message's room, and within few messages.
-    fn fitting(&self, now: Time, notices: &[&Notice]) -> usize {
-        let room = payload::fitting(now, notices);
+    fn fitting(&self, _now: Time, notices: &[&Notice]) -> usize {
+        let room = payload::fitting(notices);
         let (memory, mut roots) = (self.memory(), HashSet::new());
         for (place, notice) in notices.iter().take(room).enumerate() {
             roots.extend(memory.reference_of(notice));
@@ -296,7 +296,7 @@ impl Transport for Bot {
 
     /// The body of the request that tells `notices` in a message of their own, but for its channel.
     fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
-        Ok(payload::render(now, &self.words.compose(now, notices)).into_bytes())
+        Ok(payload::render(&self.words.compose(now, notices)).into_bytes())
     }
 
     fn send<'a>(&'a self, now: Time, notices: &'a [Arc<Notice>]) -> Sending<'a> {

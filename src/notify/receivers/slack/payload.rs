@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use crate::model::{Notice, Time};
+use crate::model::Notice;
 use crate::notify::message::{self, Body, Details, Message, Summary};
 
 /// Largest payload sent, in bytes: beyond about 13,000 characters Slack answers `msg_blocks_too_long`.
@@ -13,10 +13,8 @@ pub(super) const TOTAL: usize = 13_000;
 pub(super) const HEADER: usize = 150;
 /// Longest text of a section block, in characters.
 pub(super) const SECTION: usize = 3_000;
-/// Longest text of a field of a section, in characters.
-pub(super) const FIELD: usize = 2_000;
-/// Most fields of a section.
-pub(super) const FIELDS: usize = 10;
+/// Longest footer, in characters; ours.
+const FOOTER: usize = 1_000;
 /// Most blocks of a message.
 pub(super) const BLOCKS: usize = 50;
 /// Longest fallback, in characters; ours, as it is for a phone's notification.
@@ -28,45 +26,44 @@ const TITLE_ROOM: usize = 900;
 const FALLBACK_ROOM: usize = 1_200;
 /// Room for a summary's overview.
 const OVERVIEW_ROOM: usize = 1_200;
+/// Room for a summary's actions.
+const ACTIONS_ROOM: usize = 900;
 /// Room for a summary's lines, with the blocks that hold them.
-const LINES_ROOM: usize = 9_000;
+const LINES_ROOM: usize = 8_000;
 /// Room for the line of one incident: a rule's name, six numbers and five names.
 const INCIDENT_ROOM: usize = 800;
 /// Room for the sentence of one alert; its action has as much.
 const SENTENCE_ROOM: usize = 3_500;
-/// Room for one fact of one alert, with its name and the field that holds it.
-const FACT_ROOM: usize = 360;
-/// Most facts of one alert.
-const FACTS: usize = 8;
+/// Room for the footer of one alert.
+const FOOTER_ROOM: usize = 2_000;
 /// Room for an empty block, or for the frame of the whole.
 const FRAME_ROOM: usize = 100;
 
 const _: () = {
     let head = TITLE_ROOM + FALLBACK_ROOM + 3 * FRAME_ROOM;
-    assert!(head + 2 * SENTENCE_ROOM + FACTS * FACT_ROOM + 3 * FRAME_ROOM <= TOTAL);
-    assert!(head + OVERVIEW_ROOM + LINES_ROOM + 4 * FRAME_ROOM <= TOTAL);
-    assert!(FACTS <= FIELDS);
+    assert!(head + 2 * SENTENCE_ROOM + FOOTER_ROOM + 3 * FRAME_ROOM <= TOTAL);
+    assert!(head + OVERVIEW_ROOM + LINES_ROOM + ACTIONS_ROOM + 5 * FRAME_ROOM <= TOTAL);
     // A section is closed when the next line does not fit, so two of them hold more than one's limit.
-    assert!(2 * LINES_ROOM.div_ceil(SECTION) + 4 <= BLOCKS);
+    assert!(2 * LINES_ROOM.div_ceil(SECTION) + 5 <= BLOCKS);
 };
 
-/// The body of the request that tells `message`.
-pub(super) fn render(now: Time, message: &Message<'_>) -> String {
-    content(now, message).to_string()
+/// The body of the request with `message`.
+pub(super) fn render(message: &Message<'_>) -> String {
+    content(message).to_string()
 }
 
 /// The same, to be added to.
-pub(super) fn content(now: Time, message: &Message<'_>) -> Value {
-    let mut blocks = vec![
-        json!({"type": "header", "text": {"type": "plain_text", "text": fit(&message.title, HEADER, TITLE_ROOM), "emoji": false}}),
-    ];
+pub(super) fn content(message: &Message<'_>) -> Value {
+    let title = fit(&message.title, HEADER, TITLE_ROOM);
+    let is_cut = title.ends_with('…');
+    let mut blocks = vec![json!({"type": "header", "text": {"type": "plain_text", "text": title, "emoji": false}})];
     let fallback = match &message.body {
         Body::One(details) => {
-            one(details, &mut blocks);
-            format!("{} · {}", message.title, details.sentence)
+            one(details, details.text_below(&message.title, is_cut), &mut blocks);
+            message::with_action(&message.title, details.action.as_deref())
         }
         Body::Many(summary) => {
-            many(now, summary, &mut blocks);
+            many(summary, &mut blocks);
             format!("{} ({})", message.title, summary.overview)
         }
     };
@@ -77,34 +74,24 @@ pub(super) fn content(now: Time, message: &Message<'_>) -> Value {
     }]})
 }
 
-fn one(details: &Details, blocks: &mut Vec<Value>) {
-    if !details.sentence.is_empty() {
-        blocks.push(section(fit(&details.sentence, SECTION, SENTENCE_ROOM)));
+fn one(details: &Details, text: Option<&str>, blocks: &mut Vec<Value>) {
+    let action = details.action.as_deref();
+    for text in text.into_iter().chain(action) {
+        blocks.push(section(fit(text, SECTION, SENTENCE_ROOM)));
     }
-    let fields: Vec<Value> = details
-        .facts
-        .iter()
-        .take(FACTS)
-        .map(|(name, value)| {
-            let text = format!("*{name}*\n{}", fit(value, FIELD - name.len() - 3, FACT_ROOM - FRAME_ROOM));
-            json!({"type": "mrkdwn", "text": text, "verbatim": true})
-        })
-        .collect();
-    if !fields.is_empty() {
-        blocks.push(json!({"type": "section", "fields": fields}));
-    }
-    if let Some(action) = &details.action {
-        blocks.push(section(format!("What to do: {}", fit(action, SECTION - 12, SENTENCE_ROOM))));
+    let footer = details.footer();
+    if !footer.is_empty() {
+        blocks.push(context(fit(&footer, FOOTER, FOOTER_ROOM)));
     }
 }
 
 /// As many lines as there is room for, in as few sections as hold them.
-fn many(now: Time, summary: &Summary<'_>, blocks: &mut Vec<Value>) {
+fn many(summary: &Summary<'_>, blocks: &mut Vec<Value>) {
     blocks.push(section(fit(&summary.overview, SECTION, OVERVIEW_ROOM)));
-    let (mut room, mut told) = (LINES_ROOM, 0);
+    let (mut room, mut shown) = (LINES_ROOM, 0);
     let mut text = String::new();
     for entry in &summary.entries {
-        let line = fit(&entry.line(now), SECTION, SECTION);
+        let line = fit(&entry.line(), SECTION, SECTION);
         let cost = json_bytes(&line) + 2;
         if cost > room {
             break;
@@ -118,22 +105,29 @@ fn many(now: Time, summary: &Summary<'_>, blocks: &mut Vec<Value>) {
         }
         text.push_str(&line);
         room = room.saturating_sub(cost);
-        told += 1;
+        shown += 1;
     }
     if !text.is_empty() {
         blocks.push(section(text));
     }
-    let left: usize = summary.entries.iter().skip(told).map(|entry| entry.notices().len()).sum();
+    let left: usize = summary.entries.iter().skip(shown).map(|entry| entry.notices().len()).sum();
     if left > 0 {
-        let rest = message::left_out(left);
-        blocks.push(json!({"type": "context", "elements": [{"type": "plain_text", "text": rest, "emoji": false}]}));
+        blocks.push(context(message::left_out(left)));
+    }
+    if !summary.actions.is_empty() {
+        blocks.push(section(fit(&summary.actions.join("\n"), SECTION, ACTIONS_ROOM)));
     }
 }
 
 /// How many of `notices`, from the first on, one message has lines for; all when it is one message's worth.
-pub(super) fn fitting(now: Time, notices: &[&Notice]) -> usize {
+pub(super) fn fitting(notices: &[&Notice]) -> usize {
     let room = LINES_ROOM.saturating_sub(LINES_ROOM.div_ceil(SECTION) * FRAME_ROOM);
-    message::fitting(now, notices, room, INCIDENT_ROOM, |line| json_bytes(&fit(line, SECTION, SECTION)) + 2)
+    message::fitting(notices, room, INCIDENT_ROOM, |line| json_bytes(&fit(line, SECTION, SECTION)) + 2)
+}
+
+/// A line of small plain text.
+fn context(text: String) -> Value {
+    json!({"type": "context", "elements": [{"type": "plain_text", "text": text, "emoji": false}]})
 }
 
 /// A section of plain text: what an agent wrote formats nothing and mentions nobody.
