@@ -3,7 +3,7 @@
 use super::{Machine, MachineEffects};
 use crate::alerts::config::DigestConfig;
 use crate::model::{AlertState, Level, Time};
-use crate::text::number::fixed;
+use crate::text::number::{dollars, short};
 
 /// When the digest is due, and what it counts from.
 #[derive(Debug)]
@@ -73,13 +73,13 @@ impl Machine {
             .filter(|(_, count)| *count > 0)
             .map(|(level, count)| format!("{count} {level}"))
             .collect();
-        let firing =
-            if levels.is_empty() { "no alert fires".to_owned() } else { format!("alerts: {}", levels.join(", ")) };
+        let firing = if levels.is_empty() { "no alerts".to_owned() } else { levels.join(", ") };
         let fired = self.alerts.counts().fired.saturating_sub(self.digest.fired);
         format!(
-            "{up} of {agents} agents are up, {down} down; {firing}; {fired} alerts fired since the last digest; \
-             {tokens} tokens and ${} used today so far",
-            fixed(cost, 2)
+            "{up} of {agents} agents up, {down} down. Firing: {firing}; {fired} fired since the last digest. \
+             Today so far: {} tokens, {}",
+            short(tokens as f64),
+            dollars(cost)
         )
     }
 }
@@ -92,9 +92,9 @@ mod tests {
     use crate::model::Notice;
 
     #[test]
-    fn an_empty_fleet_has_cost_nothing() {
+    fn an_empty_fleet_costs_nothing() {
         let text = built_in(Time::from_millis(0), DigestConfig::default()).digest_text();
-        assert!(text.ends_with("0 tokens and $0.00 used today so far"), "{text}");
+        assert!(text.ends_with("Today so far: 0 tokens, $0"), "{text}");
     }
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
         let early = Time::parse("2026-11-21T08:59:59Z").unwrap();
         assert_eq!(digests(machine.step(early, MachineEvent::Deadline)).len(), 0);
         let sent = digests(machine.step(due, MachineEvent::Deadline));
-        assert!(sent[0].message.starts_with("1 of 2 agents are up, 1 down; "), "{}", sent[0].message);
+        assert!(sent[0].message.starts_with("1 of 2 agents up, 1 down. "), "{}", sent[0].message);
         assert_eq!(sent.len(), 1);
         assert_eq!(digests(machine.step(due, MachineEvent::Deadline)).len(), 0, "once");
         assert_eq!(machine.digest.deadline().unwrap().to_string(), "2026-11-22T09:00:00Z");

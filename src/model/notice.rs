@@ -195,12 +195,18 @@ impl Notice {
         let state = match (self.kind, self.previous) {
             (NoticeKind::Escalated, Some(previous)) => format!("escalated from {previous}"),
             (NoticeKind::Deescalated, Some(previous)) => format!("de-escalated from {previous}"),
-            (NoticeKind::Repeat, _) => "still firing".to_owned(),
+            // A duration is in the text already, and one is enough.
+            (NoticeKind::Repeat, _) if self.unit == Unit::Seconds => "still firing".to_owned(),
+            (NoticeKind::Repeat, _) => {
+                let seconds = Duration::from_secs(self.at.since(self.fired_at).as_secs());
+                format!("still firing after {}", duration::display(seconds))
+            }
             (NoticeKind::Flapping, _) => "flapping".to_owned(),
             (NoticeKind::FlappingEnded, _) => "no longer flapping, still firing".to_owned(),
             _ => return text,
         };
-        if !text.contains(". ") {
+        let clause = text.get(who.len() + 1..).unwrap_or_default();
+        if ![". ", ": ", "; "].iter().any(|mark| clause.contains(mark)) {
             return format!("{text}, {state}");
         }
         let mut letters = state.chars();

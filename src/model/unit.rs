@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
-use crate::text::number::{fixed, short};
+use crate::text::number::{short, shortest};
 
 /// What a rule's value is a number of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ pub fn percent(ratio: f64) -> String {
 
 /// A number with one decimal at most.
 pub fn rounded(number: f64) -> String {
-    fixed(number, usize::from(number.fract().abs() >= 1e-9))
+    shortest(number, 1)
 }
 
 #[cfg(test)]
@@ -66,6 +66,7 @@ mod tests {
         let shown = |unit: Unit, value, limit| unit.measure(value, limit).unwrap_or_default();
         assert_eq!(shown(Unit::Seconds, 400.9, Some(300.0)), "6m40s (limit 5m)");
         assert_eq!(shown(Unit::Ratio, 1.0213, Some(1.0)), "102.1 % (limit 100 %)");
+        assert_eq!(shown(Unit::Ratio, 0.96995, None), "97 %");
         assert_eq!(shown(Unit::Count, 312_000.0, None), "312k");
         assert_eq!(shown(Unit::Word, 3.0, Some(3.0)), "");
         assert_eq!(shown(Unit::Count, f64::NAN, None), "");

@@ -294,7 +294,7 @@ async fn slack_gets_one_post_and_says_ok() {
     receiver.send(at(0.0), &[Arc::new(notice)]).await.expect("told");
     let body: serde_json::Value = serde_json::from_str(&posted.recv().await.expect("a body")).expect("JSON");
     let title = body.pointer("/attachments/0/blocks/0/text/text");
-    assert_eq!(title, Some(&serde_json::json!("[TEST] host-1")));
+    assert_eq!(title, Some(&serde_json::json!("[TEST] lookout on host-1: this is a test message, nothing is wrong")));
     receiver.send(at(0.0), &[]).await.expect("nothing to tell is no request");
     assert!(posted.try_recv().is_err());
 }

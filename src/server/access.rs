@@ -140,7 +140,7 @@ impl Caller {
             (Some(name), Some(token)) => format!("{name} (token {token})"),
             (Some(name), None) => name.to_owned(),
             (None, Some(token)) => format!("token {token}"),
-            (None, None) => "a local user".to_owned(),
+            (None, None) => "a local client without a token".to_owned(),
         }
     }
 }

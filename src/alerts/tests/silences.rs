@@ -90,7 +90,7 @@ fn an_acknowledged_alert_is_not_repeated_until_it_escalates_or_resolves() {
     let mut story = Story::new(policy());
     story.level(0, Some(Warning));
     let effects = acknowledge(&mut story, 100);
-    assert_eq!(&*effects.notices[0].message, "ann acknowledged Rule on p/a: \"mine\"");
+    assert_eq!(&*effects.notices[0].message, "ann acknowledged Rule on shop/a: \"mine\"");
     let notified = [(0, Firing, Warning), (100, Announcement, Info)];
     story.until(40_000).notified(&notified);
     story.level(40_000, Some(Error));

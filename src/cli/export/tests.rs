@@ -160,24 +160,24 @@ rules:
     let (_, mine) = written.split_once("      - alert: Mine\n").expect("the rule");
     let mine: Vec<&str> = mine.lines().take_while(|line| !line.starts_with("  - name")).collect();
     insta::assert_snapshot!(mine.join("\n"), @r#"
-            expr: |
-              orchestrator_agent_requests_total >= 5
-            keep_firing_for: 5m
-            labels:
-              severity: warning
-            annotations:
-              summary: "Mine {{ $labels.agent_name }} of {{ $labels.project }}: {{ $value }}, {{ $value | printf \"%.0f\" }}, {{ $value | humanizePercentage }} from 5"
-              description: "look at {{ $labels.agent_name }}"
-              runbook_url: https://github.com/lookout-agents/lookout/blob/main/docs/rules.md#built-in-rules
-          - alert: Mine
-            expr: |
-              orchestrator_agent_requests_total >= 10
-            keep_firing_for: 5m
-            labels:
-              severity: error
-            annotations:
-              summary: "Mine {{ $labels.agent_name }} of {{ $labels.project }}: {{ $value }}, {{ $value | printf \"%.0f\" }}, {{ $value | humanizePercentage }} from 10 at once"
-              description: "look at {{ $labels.agent_name }}"
-              runbook_url: https://github.com/lookout-agents/lookout/blob/main/docs/rules.md#built-in-rules
+      expr: |
+        orchestrator_agent_requests_total >= 5
+      keep_firing_for: 5m
+      labels:
+        severity: warning
+      annotations:
+        summary: "{{ $labels.project }}/{{ $labels.agent_name }}: Mine {{ $labels.agent_name }} of {{ $labels.project }}: {{ $value }}, {{ $value | printf \"%.0f\" }}, {{ $value | humanizePercentage }} from 5"
+        description: "look at {{ $labels.agent_name }}"
+        runbook_url: https://github.com/lookout-agents/lookout/blob/main/docs/rules.md#built-in-rules
+    - alert: Mine
+      expr: |
+        orchestrator_agent_requests_total >= 10
+      keep_firing_for: 5m
+      labels:
+        severity: error
+      annotations:
+        summary: "{{ $labels.project }}/{{ $labels.agent_name }}: Mine {{ $labels.agent_name }} of {{ $labels.project }}: {{ $value }}, {{ $value | printf \"%.0f\" }}, {{ $value | humanizePercentage }} from 10 at once"
+        description: "look at {{ $labels.agent_name }}"
+        runbook_url: https://github.com/lookout-agents/lookout/blob/main/docs/rules.md#built-in-rules
     "#);
 }

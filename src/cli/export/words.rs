@@ -18,8 +18,8 @@ pub(super) fn of(rule: &Description<'_>, level: Level, alert: &PromQlAlert) -> (
     let action = render(rule, level, alert, &rule.action).unwrap_or_default();
     if alert.value == ExprValue::Alerts {
         let has_project = matches!(rule.for_each, ForEach::Agent | ForEach::Component | ForEach::Cluster);
-        let place = if has_project { " in {{ $labels.project }}" } else { "" };
-        return (format!("alerts of {}{place}: {VALUE}", rule.name), action);
+        let place = if has_project { "{{ $labels.project }}" } else { "lookout" };
+        return (format!("{place}: {} fires (alerts: {VALUE})", rule.name), action);
     }
     let name = subject(rule, alert.value);
     let summary = render(rule, level, alert, &rule.summary).map(|text| about(&who(rule, &name), &name, &text));
@@ -53,21 +53,26 @@ fn who(rule: &Description<'_>, name: &str) -> String {
     }
 }
 
+/// A percentage as Prometheus writes it.
+fn without_space(text: &str) -> String {
+    text.replace(" %", "%")
+}
+
 /// The value against its limit, with units; where only the limit is known, that.
 fn measure(rule: &Description<'_>, threshold: Option<f64>, alert: &PromQlAlert) -> String {
-    let limit = threshold.and_then(|threshold| rule.unit.show(threshold));
-    if alert.value == ExprValue::Threshold {
-        return limit.unwrap_or_default();
-    }
+    let limit = threshold.and_then(|threshold| rule.unit.show(threshold)).map(|limit| without_space(&limit));
     let function = match rule.unit {
         Unit::Count => "humanize",
         Unit::Seconds => "humanizeDuration",
         Unit::Ratio => "humanizePercentage",
         Unit::Word => {
-            let word = rule.words.get(threshold.unwrap_or(-1.0) as usize).copied();
-            return word.unwrap_or_default().to_owned();
+            let word = threshold.and_then(|place| rule.words.get(place as usize));
+            return word.copied().unwrap_or_default().to_owned();
         }
     };
+    if alert.value == ExprValue::Threshold {
+        return limit.unwrap_or_default();
+    }
     let limit = limit.map(|limit| format!(" (limit {limit})")).unwrap_or_default();
     format!("{{{{ $value | {function} }}}}{limit}")
 }
@@ -76,7 +81,7 @@ fn render(rule: &Description<'_>, level: Level, alert: &PromQlAlert, text: &str)
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     filter(&mut environment, "duration", "humanizeDuration", as_duration);
-    filter(&mut environment, "percent", "humanizePercentage", as_percent);
+    filter(&mut environment, "percent", "humanizePercentage", |ratio| without_space(&as_percent(ratio)));
     filter(&mut environment, "count", "printf \"%.0f\"", as_count);
     filter(&mut environment, "short", "humanize", as_short);
     filter(&mut environment, "dollars", "printf \"$%.2f\"", as_dollars);

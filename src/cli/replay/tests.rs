@@ -51,15 +51,15 @@ fn replayed(rules: &str) -> (ReplaySummary, Vec<ComparedNotice>) {
 #[test]
 fn other_thresholds_show_the_notifications_that_differ() {
     let (played, rows) = replayed(NEW_RULES);
-    insta::assert_snapshot!(report::text(&played, &rows, true, Look { width: None, colours: false }), @"
+    insta::assert_snapshot!(report::text(&played, &rows, true, Look { width: None, colours: false }), @r"
     16m41s recorded, from 2026-01-01T00:00:00Z to 2026-01-01T00:16:41Z: 18 inputs, 2 starts of the sidecar
 
     WHEN                  NOTIFIED     RECEIVER  KIND       LEVEL     RULE       SUBJECT      MESSAGE
-    2026-01-01T00:04:00Z  only new     any       firing     warning   AgentIdle  shop/worker  AgentIdle: worker is at 4m
+    2026-01-01T00:04:00Z  only new     any       firing     warning   AgentIdle  shop/worker  AgentIdle at 4m (limit 4m)
     2026-01-01T00:05:00Z  only before  any       firing     warning   AgentIdle  shop/worker  no activity for 5m (limit 5m)
     2026-01-01T00:10:00Z  only before  any       escalated  error     AgentIdle  shop/worker  no activity for 10m (limit 10m)
-    2026-01-01T00:15:00Z  both         any       escalated  critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
-    2026-01-01T00:16:30Z  both         any       resolved   critical  AgentIdle  shop/worker  AgentIdle: worker is at 15m
+    2026-01-01T00:15:00Z  both         any       escalated  critical  AgentIdle  shop/worker  AgentIdle at 15m (limit 15m)
+    2026-01-01T00:16:30Z  both         any       resolved   critical  AgentIdle  shop/worker  no longer breaks the rule AgentIdle. Peak 15m (limit 15m)
 
     RULE       RECEIVER  BOTH  ONLY NEW  ONLY BEFORE
     AgentIdle  any          2         1            2

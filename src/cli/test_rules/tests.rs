@@ -87,7 +87,7 @@ fn messages_are_compared_byte_for_byte() {
     assert_eq!(failures(&text(&json.to_string()), &[]), "");
     assert_eq!(failures(&text("ops.json"), &[("ops.json", &format!("{json}\n"))]), "");
     let other = json.to_string().replace("5m", "6m");
-    assert!(failures(&text("ops.json"), &[("ops.json", &other)]).contains("idle for 6m"));
+    assert!(failures(&text("ops.json"), &[("ops.json", &other)]).contains("no activity for 6m"));
     assert!(failures(&text("none.json"), &[]).contains("none.json: no such file"));
 }
 
@@ -98,7 +98,7 @@ fn mails_are_compared_byte_for_byte() {
     let text = format!("{receiver}{}", idle("notifications:\n  - {at: 5m, sent: mail.txt}\n  - {at: 10m}\n"));
     let wrong = failures(&text, &[("mail.txt", "x")]);
     let mail: Vec<&str> = wrong.lines().filter_map(|line| line.strip_prefix("  + ")).collect();
-    assert!(mail.contains(&"Subject: [WARNING] worker"), "{wrong}");
+    assert!(mail.contains(&"Subject: [WARNING] shop/worker: no activity for 5m (limit 5m)"), "{wrong}");
     assert_eq!(failures(&text, &[("mail.txt", &mail.join("\r\n"))]), "");
 }
 

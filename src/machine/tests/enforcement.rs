@@ -172,7 +172,7 @@ fn over_its_task_budget_an_agent_is_stopped_at_its_next_tool_until_a_new_prompt(
     assert!(!test.is_stopped(4, "b", "PreToolUse"), "b has used nothing");
     assert_eq!(test.hook(5, "a", "PostToolUse", Value::Null), TASK);
     assert_eq!(test.shown("a"), "paused: stopped by lookout: over its budget of tokens for this task");
-    let found = format!("shop/a: ordered to stop, it used {TASK}");
+    let found = format!("shop/a: stop order sent, used {TASK}");
     assert_eq!(test.announcements(), [&*found]);
     // Tools that were begun together ask together, and each is refused.
     for event in ["PreToolUse", "PreToolUse", "PostToolBatch"] {

@@ -10,13 +10,13 @@ use crate::model::{Incident, Notice, NoticeKind, Subject};
 use crate::notify::{Receiver, Rehearsal};
 use crate::rules::ForEach;
 
-/// A fleet with a reason for each alert.
-fn fleet() -> Machine {
+/// A fleet with a reason for each alert. Of the day's budgets nothing is left, unless that is yet to come.
+fn fleet(is_forecast: bool) -> Machine {
     let mut settings = settings();
-    settings.budgets = serde_json::from_value(
-        json!({"tokens_per_task": 200_000, "tokens_per_day": 1_000_000, "cost_usd_per_day": 20.0}),
-    )
-    .expect("budgets");
+    let (tokens, cost) = if is_forecast { (250_000, 25.0) } else { (200_000, 20.0) };
+    let budgets = json!({"tokens_per_task": 200_000, "tokens_per_day": tokens, "cost_usd_per_day": cost});
+    settings.budgets = serde_json::from_value(budgets).expect("budgets");
+    settings.expected = serde_json::from_value(json!([{"project": "shop", "count": 10}])).expect("what is expected");
     let rules = RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) };
     let mut machine = Machine::new(
         at(0),
@@ -28,21 +28,29 @@ fn fleet() -> Machine {
             receivers: vec![ReceiverPolicy::new("ops", Level::Info)],
         },
     );
+    let limits = json!([{"provider": "anthropic", "remaining": 0, "reset_at": at(4 * 3600).to_string()}]);
     let body = json!({"project": "shop", "agents": [
-        {"name": "ida", "status": "running", "task_id": "task-1-0", "progress": 0.17, "tokens": {"input": 0}, "cost_usd": 0.0},
+        {"name": "ida", "status": "running", "task_id": "task-1-0", "progress": 17, "tokens": {"input": 0}, "cost_usd": 0.0},
         {"name": "fay", "status": "failed", "reason": "exit code 137, out of memory", "task_id": "task-3-0"},
         {"name": "ann", "status": "waiting_question", "reason": "permission to run Bash", "task_id": "task-4-2"},
+        {"name": "lee", "status": "running", "rate_limits": limits},
+        {"name": "kim", "status": "running", "rate_limits": limits},
+        {"name": "bob", "status": "failed", "reason": "exit code 1"},
+        {"name": "eve", "status": "failed", "reason": "exit code 1"},
     ], "components": [{"name": "DatabaseManager", "status": "ERROR", "details": "connection pool exhausted"}]});
     machine.step(at(0), MachineEvent::State(crate::ingest::decode_state(&body.to_string(), at(0)).expect("a state")));
     let body = json!({"project": "shop", "agents": [
-        {"name": "ida", "status": "running", "task_id": "task-1-0", "progress": 0.17, "tokens": {"input": 204_200}, "cost_usd": 18.5},
+        {"name": "ida", "status": "running", "task_id": "task-1-0", "progress": 17, "tokens": {"input": 204_200}, "cost_usd": 20.42},
     ]});
     machine.step(at(9), MachineEvent::State(crate::ingest::decode_state(&body.to_string(), at(9)).expect("a state")));
+    let polled = ["x1", "x2"].map(|name| AgentUpdate { status: Some(AgentStatus::Running), ..named(name) });
+    let polled = Batch { project: "depot".into(), agents: polled.into(), ..Batch::default() };
+    machine.step(at(9), MachineEvent::Poll(PollReport { source: "orch".into(), result: Ok(vec![polled]) }));
     let error = SourceError { reason: SourceErrorReason::Status, message: "HTTP 500".to_owned() };
     machine.step(at(10), MachineEvent::Poll(PollReport { source: "orch".into(), result: Err(error) }));
     let error = crate::model::SendError::limited(
         crate::model::SendReason::Refused,
-        "slack answered 404 and no_service".to_owned(),
+        "slack answered 404 (no_service)".to_owned(),
     );
     machine.step(
         at(10),
@@ -60,8 +68,9 @@ fn subject(rule: &str, for_each: ForEach) -> Subject {
     let project: Arc<str> = "shop".into();
     let agent = match rule {
         "AgentDown" | "ErrorRepeating" => "fay",
-        "AgentIdle" => "ann",
+        "AgentIdle" | "IdleButSpending" => "ann",
         "AgentMissing" => "nightly",
+        "RateLimited" => "lee",
         _ => "ida",
     };
     match for_each {
@@ -74,16 +83,16 @@ fn subject(rule: &str, for_each: ForEach) -> Subject {
     }
 }
 
-/// A notice of each built-in rule at its worst level, beyond its threshold.
+/// A notice of each built-in rule at its highest level, beyond its threshold.
 fn firing() -> Vec<Notice> {
     let rules =
         crate::rules::built_in(RuleSettings { max_idle: Duration::from_secs(300), timeout: Duration::from_secs(60) });
     let rules = rules.expect("good rules");
     let notice = |rule: crate::rules::Description<'_>| {
         let (level, threshold) = *rule.levels.last().expect("a level");
-        let value = match rule.unit {
-            crate::model::Unit::Word => threshold,
-            crate::model::Unit::Count => threshold + 1.0,
+        let value = match (rule.unit, rule.name) {
+            (crate::model::Unit::Word, _) | (_, "AgentDown" | "AgentsDown" | "AgentsLimited") => threshold,
+            (crate::model::Unit::Count, _) if threshold < 1_000.0 => threshold + 1.0,
             _ if rule.when == crate::rules::Comparison::AtMost => threshold * 0.8,
             _ => threshold * 1.021,
         };
@@ -114,7 +123,8 @@ fn of_kind(notice: &Notice, kind: NoticeKind) -> Notice {
 
 /// The texts of a message to `section`, a line each.
 fn sent(section: &Value, notices: Vec<Notice>) -> String {
-    let notices = fleet().with_texts(at(20), notices.into_iter());
+    let is_forecast = notices.iter().any(|notice| notice.rule.ends_with("Forecast"));
+    let notices = fleet(is_forecast).with_texts(at(20), notices.into_iter());
     let mut config = section.clone();
     config["name"] = json!("ops");
     let config = serde_json::from_value(config).expect("a receiver");
@@ -206,10 +216,14 @@ fn every_rule_reads_well_in_every_state() {
     }
     let parts = |kind| {
         let notice = firing().into_iter().find(|notice| &*notice.rule == "AgentIdle").expect("a rule");
-        let part = |n: usize| Notice {
-            subject: Subject::Agent { project: "shop".into(), name: format!("w{n}").into() },
-            part_of: Some(Incident { firing: 12, agents: 20 }),
-            ..of_kind(&notice, kind)
+        let part = |n: usize| {
+            let subject = Subject::Agent { project: "shop".into(), name: format!("w{n}").into() };
+            let new = Notice::new(&"ops".into(), kind, notice.level, "AgentIdle".into(), subject, at(20));
+            let Notice { key, fingerprint, incident, subject, .. } = new;
+            let firing = if kind == NoticeKind::Resolved { 0 } else { 12 };
+            let part_of = Some(Incident { firing, agents: 20 });
+            let value = notice.value.map(|value| value + n as f64 * 60.0);
+            Notice { key, fingerprint, incident, subject, part_of, value, ..of_kind(&notice, kind) }
         };
         (0..12).map(part).collect::<Vec<_>>()
     };

@@ -81,11 +81,11 @@ async fn what_follows_the_first_message_is_gathered_into_one() {
     let (address, mut heard) = webhook(&[]).await;
     let (dispatcher, mut inbox) = start(vec![hasty("ops", address)]);
     dispatcher.dispatch(vec![notice("ops", "a")]);
-    assert!(soon(heard.recv()).await.contains("[ERROR] a"));
+    assert!(soon(heard.recv()).await.contains("[ERROR] shop/a: "));
     for agent in ["b", "c", "d"] {
         dispatcher.dispatch(vec![notice("ops", agent)]);
     }
-    assert!(soon(heard.recv()).await.contains("[ERROR] 3 alerts: b, c, d"));
+    assert!(soon(heard.recv()).await.contains("[ERROR] shop: 3 alerts (b, c, d)"));
     assert_eq!(next(&mut inbox).await, "delivered ops: a");
     assert_eq!(next(&mut inbox).await, "delivered ops: b c d");
 }
@@ -131,7 +131,7 @@ async fn a_reload_keeps_what_waits_and_tries_it_at_once() {
     assert_eq!(next(&mut inbox).await, "failed ops: slack answered 429");
     let (address, mut heard) = webhook(&[]).await;
     dispatcher.replace(vec![hasty("ops", address), hasty("new", address)]);
-    assert!(soon(heard.recv()).await.contains("[ERROR] a"));
+    assert!(soon(heard.recv()).await.contains("[ERROR] shop/a: "));
     assert_eq!(next(&mut inbox).await, "delivered ops: a");
     dispatcher.dispatch(vec![notice("new", "b"), notice("gone", "c")]);
     let mut reports = [next(&mut inbox).await, next(&mut inbox).await];

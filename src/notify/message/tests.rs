@@ -87,7 +87,7 @@ fn a_summary_names_the_worst_first_and_counts_all() {
 
 #[test]
 fn no_notice_at_all_is_no_panic() {
-    assert_eq!(title(&[]), "[TEST] 0 alerts ()");
+    assert_eq!(title(&[]), "[TEST] 0 alerts resolved ()");
 }
 
 #[test]
@@ -127,30 +127,21 @@ fn read(notices: Vec<Notice>) -> String {
 #[test]
 fn an_incident_is_told_as_one() {
     insta::assert_snapshot!(read(parts(&[(Level::Error, 3), (Level::Warning, 9_997)], 10_000, NoticeKind::Firing)), @r"
-    [ERROR] AgentIdle: 10000 agents
-    AgentIdle: 10000 agents (3 error, 9997 warning); 10000 of 10000 agents break the rule now; error-0000, error-0001, error-0002, warning-0000, warning-0001 and 9995 more
-    Levels: 3 error, 9997 warning
+    [ERROR] shop: AgentIdle on 10000 of 10000 agents (3 error, 9997 warning), 6m40s to 2h53m
+    Check whether its terminal waits for input.
     Agents: error-0000, error-0001, error-0002, warning-0000, warning-0001 and 9995 more
-    Breaking the rule now: 10000 of 10000
-    Values: 400 to 10396
+    Since: 01:53 UTC
     ");
     insta::assert_snapshot!(read(parts(&[(Level::Warning, 3_000)], 7_000, NoticeKind::Resolved)), @r"
-    [RESOLVED] AgentIdle: 3000 agents
-    AgentIdle: 3000 agents recovered, 7000 of 10000 agents still break the rule; warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 2995 more
+    [RESOLVED] shop: 3000 agents recovered from AgentIdle, 7000 of 10000 still firing
     Agents: warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 2995 more
-    Breaking the rule now: 7000 of 10000
     ");
     insta::assert_snapshot!(read(parts(&[(Level::Warning, 1)], 401, NoticeKind::Firing)), @r"
-    [WARNING] warning-0000
-    warning-0000 has been idle for 6m40s
-    Level: warning
-    Project: shop
-    Agent: warning-0000
+    [WARNING] shop/warning-0000: no activity for 6m40s (limit 5m), task-1-0
+    Check whether its terminal waits for input.
     Rule: AgentIdle
-    Incident: 401 of 10000 agents break the rule now
-    Value: 400 (threshold 300)
-    Since: 2026-11-21T01:53:20Z (6m40s ago)
-    Look at its terminal, or stop it.
+    Incident: 401 of 10000 agents
+    Since: 01:53 UTC
     ");
 }
 
@@ -166,11 +157,11 @@ fn an_incident_has_one_line_beside_what_has_its_own() {
         ..firing("boss", Level::Info, 0.0)
     });
     insta::assert_snapshot!(read(notices), @r"
-    [CRITICAL] 302 alerts, 20 resolved: boss, clerk, warning-0000, …
-    [CRITICAL] boss · AgentDown: boss has been idle for 6m40s (for 6m40s)
-    [ERROR] clerk · AgentIdle: clerk has been idle for 6m40s (for 6m40s, comes and goes)
-    [WARNING] AgentIdle: 300 agents (300 warning); 300 of 10000 agents break the rule now; warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 295 more
-    [RESOLVED] AgentIdle: 20 agents recovered, 300 of 10000 agents still break the rule; warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 15 more
+    [CRITICAL] shop: 302 alerts, 20 resolved (boss, clerk, warning-0000, …)
+    [CRITICAL] shop/boss: no activity for 6m40s (limit 5m), task-1-0 · AgentDown
+    [ERROR] shop/clerk: no activity for 6m40s (limit 5m), task-1-0, flapping · AgentIdle
+    [WARNING] shop: AgentIdle on 300 of 10000 agents (300 warning), 6m40s to 11m39s: warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 295 more
+    [RESOLVED] shop: 20 agents recovered from AgentIdle, 300 of 10000 still firing: warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 15 more
     [NOTE] ann acknowledged AgentIdle on shop/boss
     ");
 }

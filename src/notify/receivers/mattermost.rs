@@ -246,7 +246,7 @@ mod tests {
         let fits = receiver.fitting(at(20.0), &storm.iter().collect::<Vec<_>>());
         assert!((80..200).contains(&fits), "{fits}");
         assert!(!rendered(storm[..fits].to_vec()).contains("more; all of them"));
-        assert!(rendered(storm).contains(" more that more; all of them here"));
+        assert!(rendered(storm).contains(" more; all of them are on"));
     }
 
     #[tokio::test]

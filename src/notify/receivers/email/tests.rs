@@ -58,7 +58,7 @@ async fn plain(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> (Sock
     (address, heard)
 }
 
-/// What was heard since the last call: for each mail its recipients and the agents in its subject.
+/// What was received since the last call: for each mail its recipients and the start of its subject.
 fn mails(heard: &Heard) -> Vec<String> {
     let heard = std::mem::take(&mut *heard.lock().expect("unpoisoned"));
     let (mut mails, mut to) = (Vec::new(), Vec::new());
@@ -68,6 +68,7 @@ fn mails(heard: &Heard) -> Vec<String> {
         } else if let Some(address) = line.strip_prefix("RCPT TO:<") {
             to.push(address.split('@').next().unwrap_or_default().to_owned());
         } else if let Some(subject) = line.strip_prefix("Subject: ") {
+            let subject = subject.split_once(": no activity").map_or(subject, |(who, _)| who);
             mails.push(format!("{} <- {subject}", to.join(" ")));
         }
     }
@@ -104,7 +105,7 @@ async fn a_refused_recipient_does_not_stop_the_others() {
     let partial_failure = receipt.partial_failure.expect("somebody did not");
     assert_eq!(partial_failure.message, "the mail server answered RCPT bob@example.com with 550 no such user");
     assert_eq!(partial_failure.retry, Retry::Never);
-    assert_eq!(mails(&heard), ["ann bob cid <- [ERROR] a"]);
+    assert_eq!(mails(&heard), ["ann bob cid <- [ERROR] shop/a"]);
     let bob = email(&["bob@example.com"], address, &json!({}));
     let error = bob.send(at(0.0), &notices(&["a"])).await.expect_err("nobody got it");
     assert_eq!((error.reason, error.retry), (SendReason::Refused, Retry::Never));
@@ -125,13 +126,13 @@ async fn who_got_it_does_not_get_it_again_on_retry() {
     let receiver = transport(&PEOPLE, address);
     let error = receiver.send(at(0.0), &notices(&["a"])).await.expect_err("bob lacks it");
     assert_eq!((error.reason, error.retry), (SendReason::Server, Retry::Unlimited));
-    assert_eq!(mails(&heard), ["ann bob cid <- [ERROR] a"]);
+    assert_eq!(mails(&heard), ["ann bob cid <- [ERROR] shop/a"]);
     receiver.send(at(1.0), &notices(&["a", "b"])).await.expect("sent");
     let mut retried = mails(&heard);
     retried.sort();
-    assert_eq!(retried, ["ann cid <- [ERROR] b", "bob <- [ERROR] 2 alerts: a, b"]);
+    assert_eq!(retried, ["ann cid <- [ERROR] shop/b", "bob <- [ERROR] shop: 2 alerts (a, b)"]);
     receiver.send(at(2.0), &notices(&["c"])).await.expect("sent");
-    assert_eq!(mails(&heard), ["ann bob cid <- [ERROR] c"]);
+    assert_eq!(mails(&heard), ["ann bob cid <- [ERROR] shop/c"]);
     assert!(receiver.told.lock().expect("unpoisoned").is_empty(), "what is done is forgotten");
 }
 
@@ -151,7 +152,7 @@ async fn a_reply_is_read_up_to_a_bound() {
 #[tokio::test]
 async fn lines_that_begin_with_a_dot_arrive_whole() {
     let (address, heard) = plain(|command| friendly(command).to_owned()).await;
-    let notice = Notice { message: Arc::from(".\r\n. x"), ..firing(".", Level::Error, 0.0) };
+    let notice = Notice { action: Arc::from(".\r\n. x"), ..firing(".", Level::Error, 0.0) };
     email(&["a@example.com"], address, &json!({})).send(at(0.0), &[Arc::new(notice)]).await.expect("sent");
     let heard = heard.lock().expect("unpoisoned").clone();
     assert_eq!(heard.matches("\r\n.\r\n").count(), 1, "only the end is a dot alone: {heard}");
@@ -318,7 +319,7 @@ async fn the_end_of_a_mail_has_ten_minutes_of_its_own() {
     let error = sender.send(at(0.0), &notices(&["a"])).await.expect_err("no answer");
     assert_eq!((error.reason, error.retry), (SendReason::Timeout, Retry::Unlimited));
     assert_eq!(error.message, "the mail server did not answer the mail within 50ms");
-    assert_eq!(mails(&heard), ["a <- [ERROR] a"]);
+    assert_eq!(mails(&heard), ["a <- [ERROR] shop/a"]);
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ fn a_mail_sent_again_is_the_same_and_all_of_an_incident_share_a_root() {
 fn a_storm_lists_some_and_counts_all() {
     let notices: Vec<_> = (0..10_000).map(|agent| firing(&format!("w{agent}"), Level::Error, 0.0)).collect();
     let mail = rendered(&notices).replace("=\r\n", "");
-    assert!(mail.contains("[ERROR] 10000 alerts"));
+    assert!(mail.contains("[ERROR] shop: 10000 alerts"));
     assert!(mail.contains("and 9500 more"));
     assert!(mail.len() < 500_000, "{} bytes", mail.len());
 }

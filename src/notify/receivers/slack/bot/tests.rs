@@ -26,12 +26,15 @@ fn again(address: std::net::SocketAddr) -> Receiver {
 
 const TAKEN: &str = r#"{"ok":true,"channel":"C1","ts":"17.5"}"#;
 
-/// What was called for: `update` or `post`, in a thread or not, whether shown in the channel, and the title.
+/// What was called for: `update` or `post`, in a thread or not, whether shown in the channel, and the start of the title.
 fn calls(posted: &mut Posted) -> Vec<String> {
     let mut calls = Vec::new();
     while let Ok(body) = posted.try_recv() {
         let body: Value = serde_json::from_str(&body).expect("JSON");
         let title = body.pointer("/attachments/0/blocks/0/text/text").and_then(Value::as_str).expect("a title");
+        let is_next = |part: &str| title.find(part);
+        let end = is_next(": no activity").or_else(|| is_next(" is active again")).unwrap_or(title.len());
+        let title = &title[..end];
         let what = match (body.get("ts"), body.get("thread_ts"), body.get("reply_broadcast")) {
             (Some(_), _, _) => "update",
             (_, Some(_), Some(Value::Bool(true))) => "reply, shown",
@@ -52,12 +55,12 @@ async fn an_alert_is_one_message_edited_in_place_with_its_history_in_the_thread(
     let (receiver, mut posted) = bot(|_| TAKEN).await;
     let receipt = receiver.send(at(0.0), &[Arc::new(firing("a", Level::Warning, 0.0))]).await.expect("told");
     assert_eq!(&*receipt.references[0].name, "C1/17.5/1");
-    assert_eq!(calls(&mut posted), ["post: [WARNING] a"]);
+    assert_eq!(calls(&mut posted), ["post: [WARNING] shop/a"]);
     receiver.send(at(9.0), &[Arc::new(raised("a", 9.0))]).await.expect("told");
-    assert_eq!(calls(&mut posted), ["update: [ERROR] a", "reply, shown: [ERROR] a"]);
+    assert_eq!(calls(&mut posted), ["update: [ERROR] shop/a", "reply, shown: [ERROR] shop/a"]);
     let receipt = receiver.send(at(20.0), &[Arc::new(resolved("a", 20.0))]).await.expect("told");
     assert!(receipt.references.is_empty());
-    assert_eq!(calls(&mut posted), ["update: [RESOLVED] a", "reply: [RESOLVED] a"]);
+    assert_eq!(calls(&mut posted), ["update: [RESOLVED] shop/a", "reply: [RESOLVED] shop/a"]);
 }
 
 #[tokio::test]
@@ -65,12 +68,12 @@ async fn after_a_restart_the_reference_finds_the_message() {
     let (receiver, mut posted) = bot(|_| TAKEN).await;
     let known = |reference: &str, notice: Notice| Arc::new(Notice { reference: Some(Arc::from(reference)), ..notice });
     receiver.send(at(9.0), &[known("C1/17.5/1", resolved("a", 9.0))]).await.expect("told");
-    assert_eq!(calls(&mut posted), ["update: [RESOLVED] a", "reply: [RESOLVED] a"]);
+    assert_eq!(calls(&mut posted), ["update: [RESOLVED] shop/a", "reply: [RESOLVED] shop/a"]);
     // What else a shared message told is not remembered, so that it can't be written anew.
     receiver.send(at(9.0), &[known("C1/17.6/3", resolved("b", 9.0))]).await.expect("told");
-    assert_eq!(calls(&mut posted), ["reply: [RESOLVED] b"]);
+    assert_eq!(calls(&mut posted), ["reply: [RESOLVED] shop/b"]);
     receiver.send(at(9.0), &[known("nonsense", resolved("c", 9.0))]).await.expect("told");
-    assert_eq!(calls(&mut posted), ["post: [RESOLVED] c"]);
+    assert_eq!(calls(&mut posted), ["post: [RESOLVED] shop/c"]);
 }
 
 #[tokio::test]
@@ -82,7 +85,11 @@ async fn alerts_told_together_share_their_message() {
     let seen = calls(&mut posted);
     assert_eq!(
         seen,
-        ["post: [WARNING] 2 alerts: a, b", "update: [WARNING] 1 alert, 1 resolved: b, a", "reply: [RESOLVED] a"]
+        [
+            "post: [WARNING] shop: 2 alerts (a, b)",
+            "update: [WARNING] shop: 1 alert, 1 resolved (b, a)",
+            "reply: [RESOLVED] shop/a"
+        ]
     );
 }
 
@@ -93,7 +100,7 @@ async fn a_message_that_is_gone_is_posted_anew() {
     receiver.send(at(0.0), &[Arc::new(firing("a", Level::Warning, 0.0))]).await.expect("told");
     let receipt = receiver.send(at(9.0), &[Arc::new(raised("a", 9.0))]).await.expect("told");
     assert_eq!(receipt.references.len(), 1);
-    assert_eq!(calls(&mut posted), ["post: [WARNING] a", "update: [ERROR] a", "post: [ERROR] a"]);
+    assert_eq!(calls(&mut posted), ["post: [WARNING] shop/a", "update: [ERROR] shop/a", "post: [ERROR] shop/a"]);
 }
 
 #[tokio::test]
@@ -114,7 +121,7 @@ async fn what_was_told_before_a_failure_is_not_told_twice() {
     assert_eq!((error.reason, error.retry), (SendReason::RateLimited, Retry::Unlimited));
     failing.store(false, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(receiver.send(at(11.0), &batch).await.expect("told").references.len(), 2);
-    let posts = calls(&mut posted).into_iter().filter(|call| call == "post: [ERROR] b").count();
+    let posts = calls(&mut posted).into_iter().filter(|call| call == "post: [ERROR] shop/b").count();
     assert_eq!(posts, 1);
 }
 
