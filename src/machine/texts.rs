@@ -140,6 +140,7 @@ impl Machine {
             threshold,
             status: known.status,
             reason: known.reason.filter(|reason| !reason.is_empty()),
+            down: known.agent.is_some_and(Agent::is_down),
             task: known.agent.and_then(|agent| agent.task.as_ref()).map(|task| &*task.id),
             progress: known.agent.and_then(|agent| agent.progress),
             used,

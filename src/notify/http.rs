@@ -1,6 +1,6 @@
 //! The one sender of every receiver that takes an HTTP POST.
 //!
-//! Addresses and tokens are secrets: they are read at each send, and no error names them.
+//! Addresses and tokens are secrets: they are read at each send. Errors name the host, and nothing else of an address.
 
 use std::error::Error as _;
 use std::sync::Arc;
@@ -145,9 +145,15 @@ pub(super) async fn exchange(
     request: reqwest::RequestBuilder,
 ) -> Result<Answer, SendError> {
     let watch = Stopwatch::start();
-    let mut response = match tokio::time::timeout(deadline, request.send()).await {
-        Ok(sent) => sent.map_err(|error| broken(kind, error))?,
-        Err(_) => return Err(SendError::transient(SendReason::Timeout, format!("{kind} did not answer in time"))),
+    let (client, request) = request.build_split();
+    let request = request.map_err(|error| broken(kind, error))?;
+    // The host is no secret; the rest of the address may be.
+    let host = request.url().host_str().unwrap_or_default().to_owned();
+    let mut response = match tokio::time::timeout(deadline, client.execute(request)).await {
+        Ok(sent) => sent.map_err(|error| broken(&format!("{kind} at {host}"), error))?,
+        Err(_) => {
+            return Err(SendError::transient(SendReason::Timeout, format!("{kind} at {host} did not answer in time")));
+        }
     };
     let status = response.status().as_u16();
     let headers = response.headers();
@@ -157,7 +163,7 @@ pub(super) async fn exchange(
     let mut body = Vec::new();
     let reading = read_up_to(ANSWER, &mut response, &mut body);
     let is_complete = tokio::time::timeout(deadline.saturating_sub(watch.elapsed()), reading).await == Ok(true);
-    Ok(Answer { status, retry_after, is_page, body, is_complete }.with_pause_of_body())
+    Ok(Answer { host, status, retry_after, is_page, body, is_complete }.with_pause_of_body())
 }
 
 /// Reads the body of `response` into `body`, and says whether that is all of it.

@@ -31,6 +31,8 @@ pub struct TemplateData<'a> {
     /// `reason`: what the agent or component last gave as the reason of its status, or the last error of a source or
     /// receiver.
     pub reason: Option<&'a str>,
+    /// `down`: whether the agent is down now; between two flaps it is not.
+    pub down: bool,
     /// `task`: the id of the agent's task.
     pub task: Option<&'a str>,
     /// `progress`: of the task, 0 to 1.
@@ -71,6 +73,7 @@ impl<'a> TemplateData<'a> {
             threshold: None,
             status: None,
             reason: None,
+            down: false,
             task: None,
             progress: None,
             used: None,
@@ -279,6 +282,7 @@ impl Texts {
             measure => measure.unwrap_or_default(),
             status => data.status.unwrap_or_default(),
             reason => data.reason.unwrap_or_default(),
+            down => data.down,
             task => data.task.unwrap_or_default(),
             progress => data.progress,
             used => data.used,

@@ -56,7 +56,7 @@ fn one_rule() {
     push(&lookout, &json!({"project": "shop", "ttl": "1h", "agents": agents}));
     let first = titles(&slack.wait(1));
     assert!(
-        first.len() == 1 && first[0].starts_with("[WARNING] shop: AgentIdle on 10000 of 10000 agents"),
+        first.len() == 1 && first[0].starts_with("[WARNING] shop: AgentIdle fires for 10000 of 10000 agents"),
         "{first:?}"
     );
     push_all(&lookout, 0, 2_500, 0);
@@ -94,7 +94,7 @@ fn breaks_up() {
     push_all(&lookout, 0, 40, 0);
     push_all(&lookout, 0, 20, 400);
     slack.wait_for("the incident", |seen| {
-        titles(seen).iter().any(|it| it.starts_with("[WARNING] shop: AgentIdle on 20 of 40 agents"))
+        titles(seen).iter().any(|it| it.starts_with("[WARNING] shop: AgentIdle fires for 20 of 40 agents"))
     });
     push_all(&lookout, 0, 17, 0);
     slack.wait_for("those that are left", |seen| {

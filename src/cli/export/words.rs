@@ -110,6 +110,7 @@ fn render(rule: &Description<'_>, level: Level, alert: &PromQlAlert, text: &str)
         measure => measure(rule, threshold, alert),
         status => "",
         reason => "",
+        down => false,
         task => "",
         progress => Value::from(()),
         used => Value::from(()),

@@ -100,11 +100,11 @@ async fn a_receiver_that_hangs_delays_no_other_and_is_seen() {
     dispatcher.dispatch(vec![notice("hanging", "a"), notice("ops", "a")]);
     soon(heard.recv()).await;
     assert_eq!(next(&mut inbox).await, "delivered ops: a");
-    assert_eq!(next(&mut inbox).await, "failed hanging: slack did not answer in time");
+    assert_eq!(next(&mut inbox).await, "failed hanging: slack at 127.0.0.1 did not answer in time");
     let (_, mut status) = dispatcher.statuses().into_iter().find(|(name, _)| &**name == "hanging").expect("a receiver");
     let seen = status.borrow_and_update().clone();
     assert_eq!((seen.pending, seen.oldest), (1, Some(notice("hanging", "a").at)));
-    assert_eq!(seen.last_error.as_deref(), Some("slack did not answer in time"));
+    assert_eq!(seen.last_error.as_deref(), Some("slack at 127.0.0.1 did not answer in time"));
 }
 
 #[tokio::test]
@@ -115,8 +115,8 @@ async fn what_fails_in_passing_is_delivered_later() {
     for _ in 0..3 {
         soon(heard.recv()).await;
     }
-    assert_eq!(next(&mut inbox).await, "failed ops: slack answered 500");
-    assert_eq!(next(&mut inbox).await, "failed ops: slack answered 503");
+    assert_eq!(next(&mut inbox).await, "failed ops: slack at 127.0.0.1 answered 500");
+    assert_eq!(next(&mut inbox).await, "failed ops: slack at 127.0.0.1 answered 503");
     assert_eq!(next(&mut inbox).await, "delivered ops: a");
     let (_, mut status) = dispatcher.statuses().remove(0);
     assert_eq!(*status.borrow_and_update(), ReceiverStatus::default());
@@ -128,7 +128,7 @@ async fn a_reload_keeps_what_waits_and_tries_it_at_once() {
     let (mut dispatcher, mut inbox) = start(vec![hasty("ops", broken), hasty("gone", broken)]);
     dispatcher.dispatch(vec![notice("ops", "a")]);
     soon(heard.recv()).await;
-    assert_eq!(next(&mut inbox).await, "failed ops: slack answered 429");
+    assert_eq!(next(&mut inbox).await, "failed ops: slack at 127.0.0.1 answered 429");
     let (address, mut heard) = webhook(&[]).await;
     dispatcher.replace(vec![hasty("ops", address), hasty("new", address)]);
     assert!(soon(heard.recv()).await.contains("[ERROR] shop/a: "));
@@ -145,7 +145,7 @@ async fn what_a_removed_receiver_waits_for_is_given_up() {
     let (mut dispatcher, mut inbox) = start(vec![hasty("ops", broken)]);
     dispatcher.dispatch(vec![notice("ops", "a")]);
     soon(heard.recv()).await;
-    assert_eq!(next(&mut inbox).await, "failed ops: slack answered 429");
+    assert_eq!(next(&mut inbox).await, "failed ops: slack at 127.0.0.1 answered 429");
     dispatcher.replace(Vec::new());
     assert_eq!(next(&mut inbox).await, "gave up (receiver removed) ops: a");
     assert!(dispatcher.statuses().is_empty());
@@ -163,7 +163,7 @@ async fn a_drain_sends_what_is_gathered_and_waits_for_no_retry() {
     soon(tried.recv()).await;
     let mut reports = [next(&mut inbox).await, next(&mut inbox).await];
     reports.sort();
-    assert_eq!(reports, ["delivered ops: a", "failed failing: slack answered 429"]);
+    assert_eq!(reports, ["delivered ops: a", "failed failing: slack at 127.0.0.1 answered 429"]);
     dispatcher.dispatch(vec![notice("ops", "b")]);
     tokio::time::timeout(PATIENCE, dispatcher.drain(PATIENCE)).await.expect("it waits for no retry");
     assert_eq!(next(&mut inbox).await, "delivered ops: b");

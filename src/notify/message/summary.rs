@@ -89,6 +89,8 @@ pub(super) struct IncidentSummary<'a> {
     names: Vec<&'a str>,
     unit: Unit,
     values: Option<(f64, f64)>,
+    /// The threshold of the part whose level is lowest.
+    threshold: Option<f64>,
     action: &'a str,
 }
 
@@ -117,6 +119,7 @@ impl<'a> IncidentSummary<'a> {
             levels: levels.into_iter().map(|(level, count)| (level.0, count)).collect(),
             names: parts.iter().map(|notice| &**notice.subject.name()).collect(),
             unit: parts.first().map_or(Unit::Count, |notice| notice.unit),
+            threshold: parts.iter().min_by_key(|notice| notice.level).and_then(|notice| notice.threshold),
             values: values.fold(None, |range: Option<(f64, f64)>, value| {
                 Some(range.map_or((value, value), |(low, high)| (low.min(value), high.max(value))))
             }),
@@ -124,7 +127,7 @@ impl<'a> IncidentSummary<'a> {
         }
     }
 
-    /// `shop: AgentIdle on 400 of 1000 agents (3 error, 397 warning), 5m to 11m`, without the names.
+    /// `shop: AgentIdle fires for 400 of 1000 agents (3 error, 397 warning), 5m to 11m (limit 5m)`, without the names.
     pub(super) fn headline(&self) -> String {
         let (who, rule) = (&self.who, one_line(self.rule, NAME_LIMIT));
         let (count, Incident { firing, agents }) = (self.names.len(), self.incident);
@@ -134,7 +137,7 @@ impl<'a> IncidentSummary<'a> {
         }
         let part = if count == firing as usize { String::new() } else { format!(", {count} in this message") };
         let range = self.range().map(|range| format!(", {range}")).unwrap_or_default();
-        format!("{who}: {rule} on {firing} of {agents} agents{part} ({}){range}", self.by_level())
+        format!("{who}: {rule} fires for {firing} of {agents} agents{part} ({}){range}", self.by_level())
     }
 
     /// All of it in a sentence.
@@ -155,11 +158,13 @@ impl<'a> IncidentSummary<'a> {
         format!("{}{rest}", named.join(", "))
     }
 
-    /// The lowest and the highest value.
+    /// The lowest and the highest value against the limit of the lowest level.
     fn range(&self) -> Option<String> {
         let (low, high) = self.values?;
         let (low, high) = (self.unit.show(low)?, self.unit.show(high)?);
-        Some(if low == high { low } else { format!("{low} to {high}") })
+        let limit = self.threshold.and_then(|threshold| self.unit.show(threshold));
+        let limit = limit.map(|limit| format!(" (limit {limit})")).unwrap_or_default();
+        Some(if low == high { format!("{low}{limit}") } else { format!("{low} to {high}{limit}") })
     }
 
     /// What to do about it.

@@ -127,7 +127,7 @@ fn read(notices: Vec<Notice>) -> String {
 #[test]
 fn an_incident_is_told_as_one() {
     insta::assert_snapshot!(read(parts(&[(Level::Error, 3), (Level::Warning, 9_997)], 10_000, NoticeKind::Firing)), @r"
-    [ERROR] shop: AgentIdle on 10000 of 10000 agents (3 error, 9997 warning), 6m40s to 2h53m
+    [ERROR] shop: AgentIdle fires for 10000 of 10000 agents (3 error, 9997 warning), 6m40s to 2h53m (limit 5m)
     Check whether its terminal waits for input.
     Agents: error-0000, error-0001, error-0002, warning-0000, warning-0001 and 9995 more
     Since: 01:53 UTC
@@ -160,7 +160,7 @@ fn an_incident_has_one_line_beside_what_has_its_own() {
     [CRITICAL] shop: 302 alerts, 20 resolved (boss, clerk, warning-0000, …)
     [CRITICAL] shop/boss: no activity for 6m40s (limit 5m), task-1-0 · AgentDown
     [ERROR] shop/clerk: no activity for 6m40s (limit 5m), task-1-0, flapping · AgentIdle
-    [WARNING] shop: AgentIdle on 300 of 10000 agents (300 warning), 6m40s to 11m39s: warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 295 more
+    [WARNING] shop: AgentIdle fires for 300 of 10000 agents (300 warning), 6m40s to 11m39s (limit 5m): warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 295 more
     [RESOLVED] shop: 20 agents recovered from AgentIdle, 300 of 10000 still firing: warning-0000, warning-0001, warning-0002, warning-0003, warning-0004 and 15 more
     [NOTE] ann acknowledged AgentIdle on shop/boss
     ");
@@ -170,5 +170,5 @@ fn an_incident_has_one_line_beside_what_has_its_own() {
 fn what_was_told_before_there_was_an_incident_is_counted_in_it() {
     let mut notices = parts(&[(Level::Warning, 300)], 301, NoticeKind::Firing);
     notices.push(firing("early", Level::Warning, 0.0));
-    assert!(title(&notices).starts_with("[WARNING] shop: AgentIdle on 301 of 10000 agents (301 warning)"));
+    assert!(title(&notices).starts_with("[WARNING] shop: AgentIdle fires for 301 of 10000 agents (301 warning)"));
 }

@@ -347,7 +347,10 @@ mod tests {
         let receiver = build(serde_json::json!({"name": "am", "alertmanager": {"urls": urls}}));
         let notice = [Arc::new(firing("a", Level::Warning, 0.0))];
         let receipt = receiver.send(at(0.0), &notice).await.expect("one took it");
-        assert_eq!(receipt.partial_failure.expect("one did not").message, "instance 0: alertmanager answered 503");
+        assert_eq!(
+            receipt.partial_failure.expect("one did not").message,
+            "instance 0: alertmanager at 127.0.0.1 answered 503"
+        );
     }
 
     #[test]

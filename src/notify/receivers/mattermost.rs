@@ -141,7 +141,10 @@ fn meaning(answer: &Answer) -> Result<(), SendError> {
     let body = answer.json();
     let id = body.get("id").and_then(serde_json::Value::as_str).unwrap_or_default();
     if answer.status == 400 && ["web.incoming_webhook.invalid.app_error"].contains(&id) {
-        return Err(SendError::limited(SendReason::Refused, format!("{NAME} answered 400: it knows no such webhook")));
+        return Err(SendError::limited(
+            SendReason::Refused,
+            format!("{} answered 400: it knows no such webhook; check its URL", answer.who(NAME)),
+        ));
     }
     answer.accepted(NAME, Success::Acknowledgement)
 }

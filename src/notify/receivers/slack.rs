@@ -199,7 +199,8 @@ fn meaning(answer: &Answer) -> Result<(), SendError> {
     let Some(word) = MESSAGE_REJECTED.into_iter().chain(RECEIVER_REJECTED).find(|word| *word == said) else {
         return answer.accepted("slack", Success::Acknowledgement);
     };
-    let message = format!("slack answered {} and {word}", answer.status);
+    let remedy = if MESSAGE_REJECTED.contains(&word) { "" } else { "; check its webhook URL" };
+    let message = format!("{} answered {} ({word}){remedy}", answer.who("slack"), answer.status);
     match answer.accepted_status("slack") {
         Ok(()) if MESSAGE_REJECTED.contains(&word) => Err(SendError::permanent(SendReason::Refused, message)),
         Ok(()) => Err(SendError::limited(SendReason::Refused, message)),
@@ -214,7 +215,7 @@ mod tests {
 
     fn verdict(status: u16, body: &str) -> Result<(), SendError> {
         let (retry_after, body) = (Some(Duration::from_secs(7)), body.as_bytes().to_vec());
-        meaning(&Answer { status, retry_after, is_page: false, body, is_complete: true })
+        meaning(&Answer { host: String::new(), status, retry_after, is_page: false, body, is_complete: true })
     }
 
     fn check(status: u16, body: &str, expected: Option<(SendReason, Retry)>) {
@@ -257,7 +258,7 @@ mod tests {
     #[test]
     fn an_error_repeats_only_words_that_are_slacks() {
         let error = verdict(400, "no_text").expect_err("rejected");
-        assert_eq!(error.message, "slack answered 400 and no_text");
+        assert_eq!(error.message, "slack answered 400 (no_text)");
         let error = verdict(400, "https://hooks.slack.com/services/S3CRET").expect_err("rejected");
         assert_eq!(error.message, "slack answered 400");
     }

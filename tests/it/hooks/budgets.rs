@@ -83,7 +83,7 @@ fn used_up() {
     assert_eq!(lookout.send("POST", "/hooks/claude-code?agent=worker-3&project=shop", &json, b"{").status, 204);
     assert_eq!(metric(&lookout, "lookout_rejected_total{signal=\"hooks\",reason=\"malformed\"}"), Some(1.0));
     assert_eq!(stops(&lookout, "tokens_per_task"), Some(2.0));
-    let message = format!("shop/worker-3: ordered to stop, it {why}");
+    let message = format!("shop/worker-3: stop order sent, {why}");
     assert!(slack.wait(1)[0].text().contains(&message), "{:?}", slack.delivered());
     let history = setup.path().join("lookout.history.db");
     eventually("the stop order on disk", || {
@@ -123,7 +123,7 @@ fn no_prompt() {
     let now = agent(&lookout, "shop", "worker");
     assert_eq!(shown(&now), "paused: stopped by lookout: over its budget of tokens for today");
     assert_eq!(now["task_id"], Value::Null);
-    slack.wait_for("the stop", |seen| seen.iter().any(|one| one.text().contains("shop/worker: ordered to stop")));
+    slack.wait_for("the stop", |seen| seen.iter().any(|one| one.text().contains("shop/worker: stop order sent")));
     hook(&lookout, "s", "SessionEnd", json!({"reason": "other"}));
     let ended = agent(&lookout, "shop", "worker");
     assert_eq!(shown(&ended), "completed: stopped by lookout: over its budget of tokens for today");
@@ -135,6 +135,7 @@ fn no_prompt() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     let notices = answer["notices"].as_array().unwrap();
-    let is_stop = |notice: &&Value| notice["message"].as_str().is_some_and(|text| text.contains("to stop, it used"));
+    let is_stop =
+        |notice: &&Value| notice["message"].as_str().is_some_and(|text| text.contains("stop order sent, used"));
     assert_eq!(notices.iter().filter(is_stop).count(), 1, "{answer}");
 }

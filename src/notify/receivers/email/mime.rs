@@ -156,7 +156,7 @@ fn html(message: &Message<'_>) -> String {
             lines.push("<table style=\"border-collapse:collapse;font-size:13px\">".to_owned());
             lines.extend(details.facts.iter().map(|(name, value)| {
                 format!(
-                    "<tr><td class=\"dim\" style=\"padding:2px 16px 2px 0;color:#666;vertical-align:top\">{name}</td><td style=\"padding:2px 0\">{}</td></tr>",
+                    "<tr><td class=\"dim\" style=\"padding:2px 16px 2px 0;color:#666;vertical-align:top;white-space:nowrap\">{name}</td><td style=\"padding:2px 0\">{}</td></tr>",
                     escape_markup(value)
                 )
             }));

@@ -313,9 +313,13 @@ fn meaning(method: &str, answer: &Answer) -> Result<Value, Failure> {
         return Ok(body);
     }
     let Some(word) = body.get("error").and_then(Value::as_str).filter(|word| is_word(word)) else {
-        return Err(SendError::transient(SendReason::Server, format!("slack answered {method} without ok")).into());
+        return Err(SendError::transient(
+            SendReason::Server,
+            format!("{} answered {method} without ok", answer.who(WHO)),
+        )
+        .into());
     };
-    let message = format!("slack answered {method} with {word}");
+    let message = format!("{} answered {method} with {word}", answer.who(WHO));
     Err(match word {
         word if GONE.contains(&word) => Failure::Gone,
         "ratelimited" | "rate_limited" => {

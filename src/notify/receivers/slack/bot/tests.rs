@@ -129,7 +129,8 @@ async fn what_was_told_before_a_failure_is_not_told_twice() {
 fn slacks_words_say_whether_it_is_tried_again() {
     let check = |body: &str, expected: (SendReason, Retry)| {
         let body = body.as_bytes().to_vec();
-        let answer = Answer { status: 200, retry_after: None, is_page: false, body, is_complete: true };
+        let answer =
+            Answer { host: String::new(), status: 200, retry_after: None, is_page: false, body, is_complete: true };
         let Err(Failure::Other(error)) = meaning("chat.postMessage", &answer) else { panic!("{answer:?}") };
         assert_eq!((error.reason, error.retry), expected, "{answer:?}");
         assert!(!error.message.contains("xoxb"), "{error}");
