@@ -1,8 +1,8 @@
-//! Delivery: what a receiver is told, in which words, when, and what came of it.
+//! Delivery of notifications: the text of messages, when they are sent, and what became of them.
 //!
-//! Owns the receivers, their lists and their transports. Refuses to decide who is told what (that is done in
-//! `alerts`) and to remember across a restart (that is the outbox, in `store`): notices come in, and for each of
-//! them a [`crate::model::DeliveryReport`] says in the end that it was delivered, replaced or given up.
+//! Owns the receivers, their queues and their transports. Which receiver is notified of what is decided in `alerts`, and
+//! the outbox that survives a restart is in `store`: notices come in, and for each of them a
+//! [`crate::model::DeliveryReport`] reports that it was delivered, superseded or dead-lettered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,14 +30,14 @@ pub use dispatcher::{Dispatcher, ReceiverStatus};
 pub use receiver::Receiver;
 pub use rehearsal::{Rehearsal, Sent};
 
-/// After a message has left, how long what follows for the same receiver is gathered into the next.
+/// After a message has left, how long what follows for the same receiver is grouped into the next.
 pub const GROUP_WAIT: Duration = Duration::from_secs(1);
 /// Most alerts that wait for one receiver. Beyond it one is deferred for each that comes, until there is room again: first
-/// resolves of alerts that the receiver never heard of, then what fires at info, at warning, resolves that are owed, then
+/// resolves of alerts that the receiver was never notified of, then what fires at info, at warning, other resolves, then
 /// the rest; the oldest first. Announcements are dropped.
 pub const CAPACITY: usize = 20_000;
 
-/// A notice that is clearly a test, for [`Receiver::send`]; `host` says which lookout it comes from.
+/// A notice that is clearly a test, for [`Receiver::send`]; `host` is the machine that it comes from.
 pub fn test_notice(receiver: &Receiver, now: Time, host: &str) -> Notice {
     let subject = Subject::Source { name: Arc::from(host) };
     Notice {

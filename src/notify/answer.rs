@@ -1,7 +1,7 @@
 //! What a receiver's HTTP answer means: delivered, or why not and whether it is tried again.
 //!
 //! A status of 2xx alone is no success: proxies answer 200 with their sign-in page, Teams writes an error into the text
-//! of one, Telegram answers `ok: false`. Refuses to repeat what an answer says: it could hold anything.
+//! of one, Telegram answers `ok: false`. An answer's text is never repeated: it could hold anything.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use crate::model::{SendError, SendReason, Time};
 
 /// The longest pause that is read; longer ones mean as much.
 const LONGEST_PAUSE: f64 = 86_400.0;
-/// Texts with which servers that stand in for another say that they took a message.
+/// Texts with which servers that stand in for another accept a message.
 const ACKNOWLEDGEMENTS: [&str; 9] =
     ["1", "true", "ok", "success", "accepted", "received", "delivered", "done", "no content"];
 
@@ -32,7 +32,7 @@ pub(super) struct Answer {
     pub(super) is_complete: bool,
 }
 
-/// What a receiver's own success looks like, beside a status of 2xx.
+/// What a receiver's own success looks like, in addition to a status of 2xx.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Success {
     /// Anything but a page: a webhook answers as it likes.
@@ -43,9 +43,9 @@ pub(super) enum Success {
     Acknowledgement,
 }
 
-/// What the body of an answer says.
+/// What the body of an answer means.
 #[derive(Debug, PartialEq)]
-enum Said {
+enum BodyMeaning {
     /// Nothing, or it broke off before it did.
     Nothing,
     /// That the message was taken.
@@ -62,16 +62,18 @@ impl Answer {
     /// Whether `kind` took the message. The error holds nothing of the body.
     pub(super) fn accepted(&self, kind: &str, success: Success) -> Result<(), SendError> {
         self.accepted_status(kind)?;
-        let (status, said, kind) = (self.status, self.said(), self.who(kind));
+        let (status, meaning, kind) = (self.status, self.meaning(), self.who(kind));
         let transient =
             |what: &str| SendError::transient(SendReason::Server, format!("{kind} answered {status} {what}"));
-        match said {
-            Said::Nothing | Said::Acknowledgement => Ok(()),
-            Said::Page => Err(transient("with an HTML page, like the sign-in page of a proxy; check its address")),
-            Said::Error(_) | Said::Unknown if success == Success::AnyAnswer => Ok(()),
-            Said::Error(code) => Err(self.error_in_body(&kind, code)),
-            Said::Unknown if success == Success::NoError => Ok(()),
-            Said::Unknown => Err(transient("without a word that it took the message; check its address")),
+        match meaning {
+            BodyMeaning::Nothing | BodyMeaning::Acknowledgement => Ok(()),
+            BodyMeaning::Page => {
+                Err(transient("with an HTML page, like the sign-in page of a proxy; check its address"))
+            }
+            BodyMeaning::Error(_) | BodyMeaning::Unknown if success == Success::AnyAnswer => Ok(()),
+            BodyMeaning::Error(code) => Err(self.error_in_body(&kind, code)),
+            BodyMeaning::Unknown if success == Success::NoError => Ok(()),
+            BodyMeaning::Unknown => Err(transient("without a word that it took the message; check its address")),
         }
     }
 
@@ -117,27 +119,27 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
-    fn said(&self) -> Said {
+    fn meaning(&self) -> BodyMeaning {
         let text = String::from_utf8_lossy(&self.body);
         let text = text.trim_start_matches('\u{feff}').trim();
         if text.is_empty() {
-            return Said::Nothing;
+            return BodyMeaning::Nothing;
         }
         if is_page(text, self.is_page) {
-            return Said::Page;
+            return BodyMeaning::Page;
         }
         if let Ok(body) = serde_json::from_str::<Value>(text) {
-            return said_in_json(&body);
+            return meaning_in_json(&body);
         }
         let lower = text.to_ascii_lowercase();
         if ACKNOWLEDGEMENTS.contains(&lower.trim_end_matches(['.', '!'])) {
-            return Said::Acknowledgement;
+            return BodyMeaning::Acknowledgement;
         }
         if lower.contains("error") || lower.contains("failed") {
-            return Said::Error(status_in(&lower));
+            return BodyMeaning::Error(status_in(&lower));
         }
         // The status was a success, and what came of the rest does not say otherwise.
-        if self.is_complete { Said::Unknown } else { Said::Nothing }
+        if self.is_complete { BodyMeaning::Unknown } else { BodyMeaning::Nothing }
     }
 
     /// The same for receivers that ask for a pause in the body: Discord (`retry_after`), Telegram
@@ -151,16 +153,16 @@ impl Answer {
     }
 }
 
-/// Whether `text` is an HTML page; `is_said_to_be` is what its media type says, which many servers give to any text.
-fn is_page(text: &str, is_said_to_be: bool) -> bool {
+/// Whether `text` is an HTML page; `is_declared` is what its media type says, which many servers give to any text.
+fn is_page(text: &str, is_declared: bool) -> bool {
     let start: String = text.chars().take(15).collect::<String>().to_ascii_lowercase();
-    start.starts_with("<!doctype html") || start.starts_with("<html") || (is_said_to_be && start.starts_with('<'))
+    start.starts_with("<!doctype html") || start.starts_with("<html") || (is_declared && start.starts_with('<'))
 }
 
-fn said_in_json(body: &Value) -> Said {
+fn meaning_in_json(body: &Value) -> BodyMeaning {
     let Value::Object(fields) = body else {
         let is_refusal = matches!(body, Value::Bool(false));
-        return if is_refusal { Said::Error(None) } else { Said::Acknowledgement };
+        return if is_refusal { BodyMeaning::Error(None) } else { BodyMeaning::Acknowledgement };
     };
     let flag = |name: &str| fields.get(name).and_then(Value::as_bool);
     let word = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_ascii_lowercase);
@@ -190,12 +192,12 @@ fn said_in_json(body: &Value) -> Said {
         || outcomes().any(|word| is_failure(&word))
         || is_coded;
     if is_error {
-        return Said::Error(code);
+        return BodyMeaning::Error(code);
     }
     let is_taken = [flag("ok"), flag("success")].contains(&Some(true))
         || outcomes().any(|word| ACKNOWLEDGEMENTS.contains(&&*word))
         || fields.is_empty();
-    if is_taken { Said::Acknowledgement } else { Said::Unknown }
+    if is_taken { BodyMeaning::Acknowledgement } else { BodyMeaning::Unknown }
 }
 
 /// The status that an error's text names, as Teams does: `… returned HTTP error 429 with ContextId …`.

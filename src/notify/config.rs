@@ -1,4 +1,4 @@
-//! The section `receivers`: who is told, how, and from which level on.
+//! The section `receivers`: who is notified, how, and from which level on.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -17,42 +17,42 @@ use crate::text;
 /// One receiver.
 #[derive(Clone, Debug, Serialize)]
 pub struct ReceiverConfig {
-    /// What any receiver may say.
+    /// The keys of every receiver.
     #[serde(flatten)]
     pub common: Common,
-    /// What kind it is, with what that kind says.
+    /// Its kind, with the keys of that kind.
     #[serde(flatten)]
     pub kinds: Kinds,
 }
 
-/// What any receiver may say, whatever its kind.
+/// The keys of every receiver, whatever its kind.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Common {
-    /// Its name, one of a kind.
+    /// Its unique name.
     pub name: String,
-    /// The mildest level it is told of.
+    /// The lowest level that it is notified of.
     #[serde(default = "warning")]
     pub min_level: Level,
-    /// Whether it is told when an alert is over.
+    /// Whether it is notified when an alert resolves.
     #[serde(default = "yes")]
     pub send_resolved: bool,
-    /// It is told of what one of these covers; of everything when there are none.
+    /// It is notified of alerts that one of these matches; of all when there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<Matchers>,
-    /// It is not told of what one of these covers.
+    /// It is not notified of alerts that one of these matches.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<Matchers>,
-    /// It is told only of what fires for so long and nobody looks after.
+    /// It is notified only of alerts that have been firing for this long without being acknowledged.
     #[serde(default, with = "crate::model::duration")]
     pub after: Duration,
-    /// When it wants quiet.
+    /// Its quiet hours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quiet_hours: Vec<QuietHours>,
-    /// What is told in a message of its own while the rate allows it.
+    /// What has a message of its own while the rate allows it.
     #[serde(default)]
     pub group_by: GroupBy,
-    /// After a message, and when much comes at once, how long what follows is gathered.
+    /// After a message, and when much comes at once, how long what follows is grouped.
     #[serde(default = "group_wait", with = "crate::model::duration")]
     pub group_wait: Duration,
     /// The title of its messages, as a template.
@@ -156,18 +156,18 @@ impl ReceiverConfig {
 impl<'de> Deserialize<'de> for ReceiverConfig {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let mut kinds = Kinds::default();
-        let common = Common::deserialize(Section { input, kinds: &mut kinds })?;
+        let common = Common::deserialize(SectionDeserializer { input, kinds: &mut kinds })?;
         Ok(Self { common, kinds })
     }
 }
 
 /// A receiver's section, of which the entries of kinds are read into `kinds` and the others by whoever asks.
-struct Section<'k, D> {
+struct SectionDeserializer<'k, D> {
     input: D,
     kinds: &'k mut Kinds,
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Section<'_, D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for SectionDeserializer<'_, D> {
     type Error = D::Error;
 
     fn deserialize_struct<V: Visitor<'de>>(

@@ -1,4 +1,4 @@
-//! One task for each receiver, so that one receiver's trouble delays no other, and the lists they work off.
+//! One task for each receiver, so that a failing receiver delays no other, and their queues.
 //!
 //! A list is shared by the dispatcher, which adds to it, and its task, which works it off; a lock is held for a
 //! moment and never across an await. When to send what is the list's own business, see `queue`.
@@ -20,11 +20,11 @@ use super::receiver::Receiver;
 /// How a receiver's delivery stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceiverStatus {
-    /// Alerts that it is still to be told of.
+    /// Alerts whose notification is pending.
     pub pending: usize,
     /// Since when the oldest of them is due.
     pub oldest: Option<Time>,
-    /// What the last failed send said; `None` once a send succeeded.
+    /// The error of the last failed send; `None` once a send succeeded.
     pub last_error: Option<String>,
 }
 
@@ -33,17 +33,17 @@ pub struct ReceiverStatus {
 pub struct Dispatcher {
     clock: Clock,
     reports: mpsc::Sender<DeliveryReport>,
-    desks: BTreeMap<Arc<str>, Arc<Desk>>,
+    queues: BTreeMap<Arc<str>, Arc<ReceiverQueue>>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// Cancelled when the task of a receiver ends that nobody told to.
+    /// Cancelled when the task of a receiver ends without having been stopped.
     broken: CancellationToken,
     _stop_when_dropped: DropGuard,
 }
 
 /// Where the dispatcher puts what a receiver's task takes away.
 #[derive(Debug)]
-struct Desk {
+struct ReceiverQueue {
     inner: Mutex<Inner>,
     /// Rung when the list, the receiver or `draining` changed.
     bell: Notify,
@@ -75,7 +75,7 @@ impl Dispatcher {
         let mut dispatcher = Self {
             clock,
             reports,
-            desks: BTreeMap::new(),
+            queues: BTreeMap::new(),
             tasks: TaskTracker::new(),
             _stop_when_dropped: stop.clone().drop_guard(),
             stop,
@@ -94,26 +94,26 @@ impl Dispatcher {
             by_receiver.entry(Arc::clone(&notice.receiver)).or_default().push(notice);
         }
         for (receiver, notices) in by_receiver {
-            match self.desks.get(&receiver) {
-                Some(desk) => desk.change(|inner| {
+            match self.queues.get(&receiver) {
+                Some(queue) => queue.change(|inner| {
                     for notice in notices {
                         inner.queue.push(now, notice);
                     }
                 }),
-                None => self.give_up(DeliveryOutcome { receiver, notices, at: now }),
+                None => self.dead_letter(DeliveryOutcome { receiver, notices, at: now }),
             }
         }
     }
 
-    /// Has `receiver` reminded of `standing`, before all that is dispatched later. A reminder that did not get through is
-    /// no loss: the next one says it all.
+    /// Repeats `standing` to `receiver`, before all that is dispatched later. A repeat that failed is no loss: the next one
+    /// has all of it.
     pub fn remind(&self, receiver: &str, standing: Vec<Arc<Notice>>) {
-        if let Some(desk) = self.desks.get(receiver) {
-            desk.change(|inner| inner.reminder = Some(standing));
+        if let Some(queue) = self.queues.get(receiver) {
+            queue.change(|inner| inner.reminder = Some(standing));
         }
     }
 
-    fn give_up(&self, outcome: DeliveryOutcome) {
+    fn dead_letter(&self, outcome: DeliveryOutcome) {
         let (reports, stop) = (self.reports.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             let message = format!("there is no receiver {}", outcome.receiver);
@@ -123,41 +123,41 @@ impl Dispatcher {
     }
 
     /// Puts other receivers in the place of those there are. One that keeps its name keeps its list, and is tried
-    /// again without a pause; what a removed one was still to be told is given up.
+    /// again without a pause; what is pending for a removed one is dead-lettered.
     pub fn replace(&mut self, receivers: Vec<Receiver>) {
         let now = self.clock.now();
-        let mut former = std::mem::take(&mut self.desks);
+        let mut former = std::mem::take(&mut self.queues);
         for receiver in receivers {
             let (name, receiver) = (Arc::clone(&receiver.name), Arc::new(receiver));
-            let desk = match former.remove(&name) {
-                Some(desk) => {
-                    desk.change(|inner| {
+            let queue = match former.remove(&name) {
+                Some(queue) => {
+                    queue.change(|inner| {
                         inner.queue.reset(receiver.pace);
                         inner.receiver = receiver;
                     });
-                    desk
+                    queue
                 }
                 None => self.open(receiver),
             };
-            self.desks.insert(name, desk);
+            self.queues.insert(name, queue);
         }
-        for desk in former.into_values() {
-            desk.change(|inner| inner.queue.close(now));
+        for queue in former.into_values() {
+            queue.change(|inner| inner.queue.close(now));
         }
     }
 
-    fn open(&self, receiver: Arc<Receiver>) -> Arc<Desk> {
+    fn open(&self, receiver: Arc<Receiver>) -> Arc<ReceiverQueue> {
         let queue = Queue::new(Arc::clone(&receiver.name), receiver.pace);
         let inner = Mutex::new(Inner { queue, receiver, reminder: None, draining: false });
-        let desk = Arc::new(Desk { inner, bell: Notify::new(), status: watch::Sender::default() });
+        let queue = Arc::new(ReceiverQueue { inner, bell: Notify::new(), status: watch::Sender::default() });
         let (clock, reports, stop) = (self.clock.clone(), self.reports.clone(), self.stop.clone());
-        let served = Arc::clone(&desk);
+        let served = Arc::clone(&queue);
         let unless_done = self.broken.clone().drop_guard();
         self.tasks.spawn(async move {
             stop.run_until_cancelled(serve(&served, &clock, &reports)).await;
             unless_done.disarm();
         });
-        desk
+        queue
     }
 
     /// Cancelled when the task of a receiver has panicked.
@@ -167,33 +167,33 @@ impl Dispatcher {
 
     /// How many notices wait for `receiver`; `None` when there is no such receiver.
     pub fn pending(&self, receiver: &str) -> Option<usize> {
-        self.desks.get(receiver).map(|desk| desk.lock().queue.len())
+        self.queues.get(receiver).map(|queue| queue.lock().queue.len())
     }
 
     /// Has nothing but announcements sent until this is over.
     pub fn set_paused(&self, is_paused: bool) {
         let now = self.clock.now();
-        for desk in self.desks.values() {
-            desk.change(|inner| inner.queue.set_paused(now, is_paused));
+        for queue in self.queues.values() {
+            queue.change(|inner| inner.queue.set_paused(now, is_paused));
         }
     }
 
     /// The receivers that forget what they are not reminded of.
     pub fn forgetful(&self) -> Vec<Arc<str>> {
-        let forgets = |desk: &Arc<Desk>| desk.lock().receiver.is_forgetful();
-        self.desks.iter().filter(|(_, desk)| forgets(desk)).map(|(name, _)| Arc::clone(name)).collect()
+        let forgets = |queue: &Arc<ReceiverQueue>| queue.lock().receiver.is_forgetful();
+        self.queues.iter().filter(|(_, queue)| forgets(queue)).map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// How each receiver's delivery stands, from now on.
     pub fn statuses(&self) -> Vec<(Arc<str>, watch::Receiver<ReceiverStatus>)> {
-        self.desks.iter().map(|(name, desk)| (Arc::clone(name), desk.status.subscribe())).collect()
+        self.queues.iter().map(|(name, queue)| (Arc::clone(name), queue.status.subscribe())).collect()
     }
 
     /// Sends what waits without gathering it any longer, except where a retry is not due yet, and stops; at the
     /// latest after `deadline`, with what is under way broken off. Reports must be read meanwhile.
     pub async fn drain(self, deadline: Duration) {
-        for desk in self.desks.values() {
-            desk.change(|inner| inner.draining = true);
+        for queue in self.queues.values() {
+            queue.change(|inner| inner.draining = true);
         }
         self.tasks.close();
         if tokio::time::timeout(deadline, self.tasks.wait()).await.is_err() {
@@ -203,12 +203,12 @@ impl Dispatcher {
     }
 }
 
-impl Desk {
+impl ReceiverQueue {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what is on the desk, shows how it stands, and wakes the task.
+    /// Changes what is on the queue, shows how it stands, and wakes the task.
     fn change(&self, change: impl FnOnce(&mut Inner)) {
         let mut inner = self.lock();
         change(&mut inner);
@@ -245,9 +245,9 @@ impl Desk {
     }
 }
 
-async fn serve(desk: &Desk, clock: &Clock, reports: &mpsc::Sender<DeliveryReport>) {
+async fn serve(queue: &ReceiverQueue, clock: &Clock, reports: &mpsc::Sender<DeliveryReport>) {
     loop {
-        match desk.step(clock) {
+        match queue.step(clock) {
             Step::Report(batch) => {
                 for report in batch {
                     if reports.send(report).await.is_err() {
@@ -258,17 +258,17 @@ async fn serve(desk: &Desk, clock: &Clock, reports: &mpsc::Sender<DeliveryReport
             Step::Send(receiver, notices) => {
                 let (now, notices) = shown(clock, notices);
                 let result = receiver.send(now, &notices).await;
-                desk.change(|inner| inner.queue.on_result(clock.now(), fastrand::f64(), result));
+                queue.change(|inner| inner.queue.on_result(clock.now(), fastrand::f64(), result));
             }
             Step::Remind(receiver, standing) => {
                 let (now, standing) = shown(clock, standing);
                 let result = receiver.remind(now, &standing).await;
-                desk.change(|inner| inner.queue.on_reminded(clock.now(), result));
+                queue.change(|inner| inner.queue.on_reminded(clock.now(), result));
             }
-            Step::Wait(None) => desk.bell.notified().await,
+            Step::Wait(None) => queue.bell.notified().await,
             Step::Wait(Some(time)) => {
                 tokio::select! {
-                    () = desk.bell.notified() => {}
+                    () = queue.bell.notified() => {}
                     () = tokio::time::sleep(time) => {}
                 }
             }

@@ -1,7 +1,7 @@
-//! The dead man's switch: an address of somebody else's that is called while all is well with lookout itself.
+//! The dead man's switch: a URL of another service that is called while lookout itself works.
 //!
-//! Who is called notices when the calls stay away. Refuses to call while alerts are not judged or can't be told, and
-//! to decide whether that is so: it asks.
+//! That service notices when the calls stay away. No call is made while rules are not evaluated or alerts can't be sent;
+//! whether that is so is decided elsewhere.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -67,7 +67,7 @@ impl HeartbeatConfig {
     }
 }
 
-/// Calls the address again and again while `is_well` says so; ends at once when there is no address.
+/// Calls the address again and again while `is_well` succeeds; ends at once when there is no address.
 pub async fn beat<W>(config: HeartbeatConfig, is_well: impl Fn() -> W)
 where
     W: Future<Output = Result<(), String>>,
@@ -85,20 +85,20 @@ where
     };
     let mut turns = tokio::time::interval(config.interval);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut said = String::new();
+    let mut last_failure = String::new();
     loop {
         turns.tick().await;
         let done = match is_well().await {
             Ok(()) => call(&client, &source).await.map_err(|reason| format!("the call failed: {reason}")),
             Err(reason) => Err(format!("not called: {reason}")),
         };
-        let says = done.err().unwrap_or_default();
-        if says != said && says.is_empty() {
+        let failure = done.err().unwrap_or_default();
+        if failure != last_failure && failure.is_empty() {
             tracing::info!("heartbeat called again");
-        } else if says != said {
-            tracing::warn!(reason = says, "heartbeat missed");
+        } else if failure != last_failure {
+            tracing::warn!(reason = failure, "heartbeat missed");
         }
-        said = says;
+        last_failure = failure;
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// Posts to `target` through `client`, which says `success` in its own way; `kind` is what errors call it.
+    /// Posts to `target` through `client`, `success` is what it answers then; `kind` is what errors call it.
     pub(super) const fn new(kind: &'static str, client: reqwest::Client, target: Target, success: Success) -> Self {
         Self { kind, client, target, success, token: None, secret: None, headers: Vec::new(), deadline: DEADLINE }
     }
@@ -115,7 +115,7 @@ impl Http {
     }
 }
 
-/// The key of a request that tells `notices`: that of its notice, or a digest of those of all.
+/// The key of a request with `notices`: that of its notice, or a digest of those of all.
 pub(super) fn key(notices: &[Arc<Notice>]) -> String {
     if let [notice] = notices {
         return notice.key.to_string();
@@ -166,7 +166,7 @@ pub(super) async fn exchange(
     Ok(Answer { host, status, retry_after, is_page, body, is_complete }.with_pause_of_body())
 }
 
-/// Reads the body of `response` into `body`, and says whether that is all of it.
+/// Reads the body of `response` into `body`. Returns whether that is all of it.
 async fn read_up_to(cap: usize, response: &mut reqwest::Response, body: &mut Vec<u8>) -> bool {
     loop {
         match response.chunk().await {

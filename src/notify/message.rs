@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::model::{Incident, Level, Notice, NoticeKind, Time, Unit};
 use crate::text;
-pub(super) use summary::Entry;
+pub(super) use summary::SummaryEntry;
 use summary::{IncidentSummary, common_project, group};
 
 /// Longest name in a title, in bytes.
@@ -139,7 +139,7 @@ pub(super) struct Summary<'a> {
     /// How many of which level and rule.
     pub(super) overview: String,
     /// The alerts, worst first, with the parts of an incident in one.
-    pub(super) entries: Vec<Entry<'a>>,
+    pub(super) entries: Vec<SummaryEntry<'a>>,
     /// What to do, by rule; those of the first rules.
     pub(super) actions: Vec<String>,
 }
@@ -150,7 +150,7 @@ impl Summary<'_> {
     pub(super) fn within(
         &self,
         mut room: usize,
-        line: impl Fn(&Entry<'_>) -> String,
+        line: impl Fn(&SummaryEntry<'_>) -> String,
         cost: impl Fn(&str) -> usize,
     ) -> String {
         let mut lines = vec![self.overview.clone()];
@@ -184,8 +184,8 @@ pub(super) fn compose(now: Time, notices: &[Arc<Notice>]) -> Message<'_> {
         (Tone::of(left).rank(), &left.subject, &left.rule).cmp(&(Tone::of(right).rank(), &right.subject, &right.rule))
     });
     let tone = sorted.first().map_or(Tone::Test, |worst| Tone::of(worst));
-    let entries = Entry::of(&sorted);
-    if let [Entry::Incident(parts)] = entries.as_slice() {
+    let entries = SummaryEntry::of(&sorted);
+    if let [SummaryEntry::Incident(parts)] = entries.as_slice() {
         return incident(now, tone, parts);
     }
     let title = format!("[{}] {}", tone.word(), headline(&sorted));
@@ -232,14 +232,14 @@ pub(super) fn with_action(text: &str, action: Option<&str>) -> String {
     }
 }
 
-/// What is known beside the `sentence` of an alert.
+/// What is known in addition to the `sentence` of an alert.
 fn facts(now: Time, notice: &Notice, sentence: &str) -> Vec<(&'static str, String)> {
     if !notice.kind.is_of_alert() {
         return Vec::new();
     }
     let mut facts = vec![("Rule", one_line(&notice.rule, NAME_LIMIT))];
     let value = notice.value.and_then(|value| Some((notice.unit.show(value)?, value)));
-    // Of a rule that has no words of its own for it. Whether something is so, and 1 of it, says the rule's name.
+    // Unless the rule's own text has it. That a thing is so, or that there is 1 of it, is in the rule's name.
     if let Some((shown, value)) = value
         && notice.kind != NoticeKind::Resolved
         && (notice.unit != Unit::Count || value > 1.0)
@@ -267,7 +267,7 @@ pub(super) fn clock(now: Time, at: Time) -> String {
     format!("{} UTC", at.on_clock(now, &jiff::tz::TimeZone::UTC))
 }
 
-/// How many of `notices`, from the first on, have lines within `room`: `cost` says what a line takes of it, and the
+/// How many of `notices`, from the first on, have lines within `room`: `cost` is what a line takes of it, and the
 /// line of an incident takes `incident`. At least one, so that what is too long is cut rather than never sent.
 pub(super) fn fitting(notices: &[&Notice], mut room: usize, incident: usize, cost: impl Fn(&str) -> usize) -> usize {
     let mut folded = Vec::new();
@@ -278,7 +278,7 @@ pub(super) fn fitting(notices: &[&Notice], mut room: usize, incident: usize, cos
                 folded.push(group);
                 incident
             }
-            None => cost(&Entry::Alert(notice).line()),
+            None => cost(&SummaryEntry::Alert(notice).line()),
         };
         if takes > room {
             return place.max(1);

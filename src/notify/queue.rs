@@ -34,12 +34,12 @@ const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 pub(super) struct Queue {
     receiver: Arc<str>,
     pace: Pace,
-    waiting: HashMap<Fingerprint, Entry>,
+    waiting: HashMap<Fingerprint, QueuedNotice>,
     /// Who gives way first when the list is full.
     order: BTreeSet<(u8, u64, Fingerprint)>,
     /// The parts of messages that were refused as a whole, each to be sent by itself, before all else.
     pieces: VecDeque<Vec<Fingerprint>>,
-    in_flight: Vec<Entry>,
+    in_flight: Vec<QueuedNotice>,
     /// Whether what is in flight is one of the pieces.
     piece: bool,
     arrivals: u64,
@@ -61,7 +61,7 @@ pub(super) struct Queue {
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+struct QueuedNotice {
     notice: Arc<Notice>,
     arrival: u64,
     /// When the oldest of what it stands for became due.
@@ -72,8 +72,8 @@ struct Entry {
     rejected_since: Option<Time>,
 }
 
-impl Entry {
-    /// Its rank when the list is full; the lowest gives way. A resolve of what the receiver was never told is nothing;
+impl QueuedNotice {
+    /// Its rank when the list is full; the lowest gives way. A resolve of what the receiver was never notified of ranks lowest;
     /// one that is due ranks above what warns, below what wakes. Only what is about an alert can come again.
     fn rank(&self) -> u8 {
         match (self.notice.kind, self.notice.level) {
@@ -121,12 +121,13 @@ impl Queue {
     /// Takes in what became due. A closed list gives it up at once.
     pub(super) fn push(&mut self, now: Time, notice: Arc<Notice>) {
         if self.closed {
-            self.give_up(now, vec![notice], removed());
+            self.dead_letter(now, vec![notice], removed());
             return;
         }
         self.arrivals += 1;
         self.gathering_since.get_or_insert(now);
-        let entry = Entry { since: notice.at, notice, arrival: self.arrivals, attempted: false, rejected_since: None };
+        let entry =
+            QueuedNotice { since: notice.at, notice, arrival: self.arrivals, attempted: false, rejected_since: None };
         self.insert(now, entry);
         self.defer_excess(now);
     }
@@ -138,7 +139,7 @@ impl Queue {
             let Some(entry) = self.remove(fingerprint) else { break };
             if !entry.notice.kind.is_of_alert() {
                 let message = format!("more than {} announcements wait for this receiver", self.pace.capacity);
-                self.give_up(now, vec![entry.notice], SendError::permanent(SendReason::Dropped, message));
+                self.dead_letter(now, vec![entry.notice], SendError::permanent(SendReason::Dropped, message));
                 continue;
             }
             match self.reports.last_mut() {
@@ -156,11 +157,11 @@ impl Queue {
     }
 
     /// Puts an entry where the newest of its alert stays.
-    fn insert(&mut self, now: Time, entry: Entry) {
+    fn insert(&mut self, now: Time, entry: QueuedNotice) {
         let entry = match self.remove(entry.notice.fingerprint) {
             None => entry,
             Some(other) if other.notice.key == entry.notice.key => {
-                Entry { attempted: entry.attempted || other.attempted, ..entry }
+                QueuedNotice { attempted: entry.attempted || other.attempted, ..entry }
             }
             Some(other) => {
                 let newer = (entry.notice.at, entry.arrival) > (other.notice.at, other.arrival);
@@ -183,7 +184,7 @@ impl Queue {
         self.waiting.insert(entry.notice.fingerprint, entry);
     }
 
-    fn remove(&mut self, fingerprint: Fingerprint) -> Option<Entry> {
+    fn remove(&mut self, fingerprint: Fingerprint) -> Option<QueuedNotice> {
         let entry = self.waiting.remove(&fingerprint)?;
         self.order.remove(&entry.place());
         Some(entry)
@@ -206,7 +207,7 @@ impl Queue {
         self.waiting.values().any(|entry| self.may_send(entry))
     }
 
-    fn may_send(&self, entry: &Entry) -> bool {
+    fn may_send(&self, entry: &QueuedNotice) -> bool {
         !self.paused || !entry.notice.kind.is_of_alert()
     }
 
@@ -234,14 +235,14 @@ impl Queue {
         self.pace.bucket.map_or_else(Time::default, |(each, burst)| self.full_at.minus(each * burst.saturating_sub(1)))
     }
 
-    /// What the next message carries; it is under way from now on. The worst come first; `fits` says of how many, in
-    /// their order, one message has room to tell.
+    /// What the next message carries, which is in flight from now on. The highest levels come first; `fits` returns how many
+    /// of them, in their order, one message has room for.
     pub(super) fn take_batch(&mut self, now: Time, fits: impl Fn(&[&Notice]) -> usize) -> Vec<Arc<Notice>> {
         self.left_at = Some(now);
         self.retry_at = None;
         self.gathering_since = None;
         self.is_rest = false;
-        // With no token left after this message, what waits is told together.
+        // With no token left after this message, what waits is sent together.
         let may_split = self
             .pace
             .bucket
@@ -282,8 +283,13 @@ impl Queue {
         self.in_flight.iter().map(|entry| Arc::clone(&entry.notice)).collect()
     }
 
-    /// Leaves in `batch` what one message tells, and returns the rest.
-    fn share(&self, batch: &mut Vec<Entry>, may_split: bool, fits: impl Fn(&[&Notice]) -> usize) -> Vec<Entry> {
+    /// Leaves in `batch` what one message carries, and returns the rest.
+    fn share(
+        &self,
+        batch: &mut Vec<QueuedNotice>,
+        may_split: bool,
+        fits: impl Fn(&[&Notice]) -> usize,
+    ) -> Vec<QueuedNotice> {
         let mut rest = Vec::new();
         if may_split && let Some(first) = batch.first() {
             let group = self.pace.group_by.of(&first.notice).cloned();
@@ -313,7 +319,7 @@ impl Queue {
         };
         self.last_error = Some(error.message.clone());
         if self.closed {
-            self.give_up(now, batch.into_iter().map(|entry| entry.notice).collect(), removed());
+            self.dead_letter(now, batch.into_iter().map(|entry| entry.notice).collect(), removed());
         } else if error.retry == Retry::Never {
             self.reject(now, batch, error);
         } else {
@@ -322,7 +328,7 @@ impl Queue {
     }
 
     /// What was under way waits for its next attempt, unless the receiver has rejected us for too long.
-    fn try_again(&mut self, now: Time, jitter: f64, mut batch: Vec<Entry>, error: SendError) {
+    fn try_again(&mut self, now: Time, jitter: f64, mut batch: Vec<QueuedNotice>, error: SendError) {
         self.failures = self.failures.saturating_add(1);
         self.retry_at = Some(now.plus(self.pause(jitter, error.retry_after)));
         let mut hopeless = Vec::new();
@@ -331,7 +337,7 @@ impl Queue {
                 entry.rejected_since.get_or_insert(now);
             }
             let is_hopeless =
-                |entry: &mut Entry| entry.rejected_since.is_some_and(|since| now.since(since) >= REJECTED_FOR);
+                |entry: &mut QueuedNotice| entry.rejected_since.is_some_and(|since| now.since(since) >= REJECTED_FOR);
             hopeless = batch.extract_if(.., is_hopeless).map(|entry| entry.notice).collect();
         }
         let notices: Vec<_> = batch.iter().map(|entry| Arc::clone(&entry.notice)).collect();
@@ -340,10 +346,10 @@ impl Queue {
         if hopeless.is_empty() || !notices.is_empty() {
             self.fail(now, notices, error.clone());
         }
-        self.give_up(now, hopeless, error);
+        self.dead_letter(now, hopeless, error);
     }
 
-    /// What came of reminding it of what lasts. A failure is counted and shown; the next reminder says it all again.
+    /// The outcome of repeating what still fires. A failure is counted and shown; the next repeat has all of it again.
     pub(super) fn on_reminded(&mut self, now: Time, result: Result<DeliveryReceipt, SendError>) {
         match result {
             _ if self.closed => {}
@@ -355,7 +361,7 @@ impl Queue {
         }
     }
 
-    /// It took `notices`; what went wrong beside is counted and shown.
+    /// It accepted `notices`; a partial failure is counted and shown.
     fn took(&mut self, now: Time, notices: Vec<Arc<Notice>>, receipt: DeliveryReceipt) {
         self.last_error = receipt.partial_failure.as_ref().map(|error| error.message.clone());
         let outcome = DeliveryOutcome { receiver: Arc::clone(&self.receiver), notices, at: now };
@@ -370,7 +376,7 @@ impl Queue {
 
     /// A message that is rejected is tried again in halves, down to the alert that it is rejected for; unless that is
     /// about us, or everything is rejected.
-    fn reject(&mut self, now: Time, batch: Vec<Entry>, error: SendError) {
+    fn reject(&mut self, now: Time, batch: Vec<QueuedNotice>, error: SendError) {
         self.failures = 0;
         self.rejections = if self.piece { self.rejections + 1 } else { 1 };
         if self.rejections >= REJECTIONS {
@@ -378,19 +384,19 @@ impl Queue {
             for fingerprint in std::mem::take(&mut self.pieces).into_iter().flatten() {
                 notices.extend(self.remove(fingerprint).map(|entry| entry.notice));
             }
-            self.give_up(now, notices, error);
+            self.dead_letter(now, notices, error);
         } else if batch.len() > 1 && matches!(error.reason, SendReason::Refused | SendReason::Message) {
             self.piece = true;
             let notices = batch.iter().map(|entry| Arc::clone(&entry.notice)).collect();
             self.give_back(now, batch, 2);
             self.fail(now, notices, error);
         } else {
-            self.give_up(now, batch.into_iter().map(|entry| entry.notice).collect(), error);
+            self.dead_letter(now, batch.into_iter().map(|entry| entry.notice).collect(), error);
         }
     }
 
     /// What was under way waits again, ahead of all else and in so many parts if it is a piece.
-    fn give_back(&mut self, now: Time, batch: Vec<Entry>, parts: usize) {
+    fn give_back(&mut self, now: Time, batch: Vec<QueuedNotice>, parts: usize) {
         if self.piece {
             let fingerprints: Vec<_> = batch.iter().map(|entry| entry.notice.fingerprint).collect();
             let size = fingerprints.len().div_ceil(parts).max(1);
@@ -410,7 +416,7 @@ impl Queue {
         self.order.clear();
         self.pieces.clear();
         let notices: Vec<_> = self.waiting.drain().map(|(_, entry)| entry.notice).collect();
-        self.give_up(now, notices, removed());
+        self.dead_letter(now, notices, removed());
     }
 
     /// Tries again without a pause, and for as long as if it were new: the receiver's settings were read anew.
@@ -423,9 +429,9 @@ impl Queue {
         }
     }
 
-    fn give_up(&mut self, now: Time, notices: Vec<Arc<Notice>>, error: SendError) {
+    fn dead_letter(&mut self, now: Time, notices: Vec<Arc<Notice>>, error: SendError) {
         for notice in &notices {
-            // What waits for the same alert follows what the receiver was told before this one.
+            // What waits for the same alert follows what the receiver got before this one.
             if let Some(mut newer) = self.remove(notice.fingerprint) {
                 follow(&mut newer, notice);
                 self.order.insert(newer.place());
@@ -458,7 +464,7 @@ impl Queue {
         waiting.chain(&self.in_flight).map(|entry| entry.since).min()
     }
 
-    /// What the last failed send said; `None` once one succeeded.
+    /// The error of the last failed send; `None` once one succeeded.
     pub(super) const fn last_error(&self) -> Option<&String> {
         self.last_error.as_ref()
     }
@@ -469,9 +475,9 @@ impl Queue {
     }
 }
 
-/// Notes that `newer` is sent in the place of `older`, which the receiver never got: what it was told before that one is
-/// what it was told before this.
-fn follow(newer: &mut Entry, older: &Notice) {
+/// Notes that `newer` is sent in place of `older`, which the receiver never got: what it got before that one is what it
+/// got before this.
+fn follow(newer: &mut QueuedNotice, older: &Notice) {
     if newer.notice.previous != older.previous {
         Arc::make_mut(&mut newer.notice).previous = older.previous;
     }

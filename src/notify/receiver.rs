@@ -1,4 +1,4 @@
-//! A receiver: what it wants to be told of, and the transport that tells it.
+//! A receiver: what it is notified of, and the transport that sends to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::queue::Pace;
 use super::receivers::{Console, Parts, Transport};
 use super::words::Words;
 
-/// A receiver that is ready to be told.
+/// A receiver that is ready to send.
 #[derive(Debug)]
 pub struct Receiver {
     /// Its name.
     pub name: Arc<str>,
     kind: &'static str,
-    /// Whom and when it is told, beyond the level.
+    /// What it is notified of, and when.
     pub(super) policy: ReceiverPolicy,
     transport: Box<dyn Transport>,
     pub(super) pace: Pace,
@@ -59,7 +59,7 @@ impl Receiver {
         Ok(receivers)
     }
 
-    /// One receiver; the error is the key and what is wrong. All that are told over HTTP share one `client`.
+    /// One receiver; the error is the key and what is wrong. All that send over HTTP share one `client`.
     fn one(
         config: &ReceiverConfig,
         client: &mut Option<reqwest::Client>,
@@ -91,7 +91,7 @@ impl Receiver {
         Ok(Self { name: Arc::clone(&policy.name), kind: kind.key(), policy, transport, pace })
     }
 
-    /// Standard output, for the demo: it is told of everything.
+    /// Standard output, for the demo: it is notified of everything.
     pub fn console() -> Self {
         Self {
             name: Arc::from("console"),
@@ -112,7 +112,7 @@ impl Receiver {
         self.kind
     }
 
-    /// How many of `notices`, from the first on, one message has room to tell.
+    /// How many of `notices`, from the first on, one message has room for.
     pub(super) fn fitting(&self, now: Time, notices: &[&Notice]) -> usize {
         self.transport.fitting(now, notices)
     }
@@ -136,7 +136,7 @@ impl Receiver {
         self.transport.remind(now, standing).await
     }
 
-    /// The bytes of the message that would tell `notices` at `now`: a request's body, a whole mail, or the lines printed.
+    /// The bytes of the message that would carry `notices` at `now`: a request's body, a whole mail, or the lines printed.
     pub(super) fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
         self.transport.render(now, notices)
     }

@@ -60,13 +60,13 @@ macro_rules! kinds {
                 }
             }
 
-            fn section(&self) -> &dyn Section {
+            fn section(&self) -> &dyn ReceiverSection {
                 match self {
                     $(Self::$Kind(section) => section,)+
                 }
             }
 
-            /// Whether both are told at one place, which has one rate for all.
+            /// Whether both write to one place, which has one rate for all.
             pub(super) fn is_place_of(&self, other: &Self) -> bool {
                 match (self, other) {
                     $((Self::$Kind(one), Self::$Kind(other)) => one.is_place_of(other),)+
@@ -137,13 +137,13 @@ impl Kind {
     }
 }
 
-/// The kinds that a receiver is given. One is right; how many there are is told with all else that is wrong, so that
+/// The kinds that a receiver is given. One is right; another number is reported with all else that is wrong, so that
 /// they are kept as they come.
 #[derive(Clone, Debug, Default)]
 pub struct Kinds(Vec<Kind>);
 
 impl Kinds {
-    /// The one kind; the error says that there is none, or that there are several.
+    /// The one kind; an error when there is none, or when there are several.
     pub fn one(&self) -> Result<&Kind, String> {
         match self.0.as_slice() {
             [kind] => Ok(kind),
@@ -193,14 +193,14 @@ fn wrong(key: &'static str) -> impl Fn(&'static str) -> Wrong {
 }
 
 /// The section of the configuration of one kind.
-trait Section {
+trait ReceiverSection {
     /// Reports what is wrong with it, by the keys within it.
     fn validate(&self, report: &mut Reporter<'_>);
 
     /// The transport that it describes, once nothing is wrong with it. It may read a file of certificates, and no secret.
     fn build(&self, parts: Parts<'_>) -> Result<Box<dyn Transport>, Wrong>;
 
-    /// Whether both are told at one place, which has one rate for all.
+    /// Whether both write to one place, which has one rate for all.
     fn is_place_of(&self, other: &Self) -> bool
     where
         Self: Sized + PartialEq,
@@ -208,18 +208,18 @@ trait Section {
         self == other
     }
 
-    /// Sections that lead to a double at `address`, one for each way in which the kind is told.
+    /// Sections that lead to a double at `address`, one for each way to send to the kind.
     #[cfg(test)]
     fn samples(address: std::net::SocketAddr) -> Vec<Sample>
     where
         Self: Sized;
 }
 
-/// What a transport is made of beside its section.
+/// What a transport is built from, apart from its section.
 pub(super) struct Parts<'a> {
     /// The receiver's name.
     pub(super) name: &'a str,
-    /// Where others find us; empty when nobody said.
+    /// Where others find us; empty when it is not configured.
     pub(super) external_url: &'a str,
     /// The receiver's own words.
     pub(super) words: Words,
@@ -239,7 +239,7 @@ impl Parts<'_> {
         Ok(self.client.insert(built).clone())
     }
 
-    /// Posts to `target`, which errors call `kind` and which says `success` in its own way.
+    /// Posts to `target`, which errors call `kind`; `success` is what it answers then.
     fn http(&mut self, kind: &'static str, target: Target, success: Success) -> Result<Http, Wrong> {
         Ok(Http::new(kind, self.client()?, target, success).with_deadline(self.deadline.unwrap_or(http::DEADLINE)))
     }
@@ -254,24 +254,24 @@ pub(super) type Rate = (Duration, u32);
 /// What about any chat takes from one sender: a message a second, and short bursts.
 const CHAT: Option<Rate> = Some((Duration::from_secs(1), 3));
 
-/// How a receiver is told.
+/// How messages get to a receiver.
 pub(super) trait Transport: fmt::Debug + Send + Sync {
     /// Who reads it.
     fn audience(&self) -> Audience {
         Audience::People
     }
 
-    /// How many messages it takes; `None` when it says of no limit.
+    /// How many messages it accepts; `None` when it has no limit.
     fn rate(&self) -> Option<Rate> {
         None
     }
 
-    /// How many of `notices`, from the first on, one message has room to tell.
+    /// How many of `notices`, from the first on, one message has room for.
     fn fitting(&self, _now: Time, notices: &[&Notice]) -> usize {
         notices.len()
     }
 
-    /// The bytes of the message that would tell `notices` at `now`: a request's body, a whole mail, or the lines printed.
+    /// The bytes of the message that would carry `notices` at `now`: a request's body, a whole mail, or the lines printed.
     fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String>;
 
     /// Tells `notices`, of which there is at least one.
@@ -296,7 +296,7 @@ pub(super) struct Sample {
     pub(super) key: &'static str,
     /// Its section. What is secret in it holds [`SECRET`].
     pub(super) section: serde_json::Value,
-    /// How it is told.
+    /// How it is sent to.
     pub(super) told_by: ToldBy,
 }
 
@@ -304,7 +304,7 @@ pub(super) struct Sample {
 #[cfg(test)]
 pub(super) const SECRET: &str = "S3CRET";
 
-/// How a sample is told.
+/// How a sample is sent to.
 #[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ToldBy {

@@ -14,9 +14,9 @@ use crate::model::{DeliveryReceipt, Notice, Time};
 pub struct Sent {
     /// When.
     pub at: Time,
-    /// To whom.
+    /// The receiver.
     pub receiver: Arc<str>,
-    /// What it tells.
+    /// What it carries.
     pub notices: Vec<Arc<Notice>>,
     /// Its bytes, or why it can't be built.
     pub body: Result<Vec<u8>, String>,
@@ -92,11 +92,11 @@ mod tests {
         ];
         let notices: Vec<_> = notices.into_iter().map(Arc::new).collect();
         let sent = Rehearsal::new(receivers).deliver(&notices);
-        let told: Vec<(Time, Vec<&str>)> = sent
+        let sent_names: Vec<(Time, Vec<&str>)> = sent
             .iter()
             .map(|message| (message.at, message.notices.iter().map(|notice| &**notice.subject.name()).collect()))
             .collect();
-        assert_eq!(told, [(at(0.0), vec!["a"]), (at(1.0), vec!["c", "b"]), (at(60.0), vec!["a"])]);
+        assert_eq!(sent_names, [(at(0.0), vec!["a"]), (at(1.0), vec!["c", "b"]), (at(60.0), vec!["a"])]);
         assert_eq!(sent[2].notices[0].kind, NoticeKind::Resolved);
         let body = sent[0].body.as_ref().expect("built");
         assert!(std::str::from_utf8(body).expect("text").contains("[WARNING] shop/a"));

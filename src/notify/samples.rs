@@ -9,7 +9,7 @@ pub(super) fn at(seconds: f64) -> Time {
     Time::from_millis(1_795_226_400_000 + (seconds * 1000.0) as i64)
 }
 
-/// AgentIdle of `agent`, first told at `level`, due at `seconds`, broken for 400 seconds then.
+/// AgentIdle of `agent`, first notified at `level`, due at `seconds`, idle for 400 seconds then.
 pub(super) fn firing(agent: &str, level: Level, seconds: f64) -> Notice {
     let subject = Subject::Agent { project: Arc::from("shop"), name: Arc::from(agent) };
     let fingerprint = Fingerprint::of("AgentIdle", &subject);

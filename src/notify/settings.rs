@@ -55,7 +55,7 @@ impl<'a> Reporter<'a> {
     }
 }
 
-/// The webhook of a chat, where it is all that the section says.
+/// The webhook of a chat, where it is the section's only key.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct WebhookAddress {
@@ -68,7 +68,7 @@ pub(super) struct WebhookAddress {
 }
 
 impl WebhookAddress {
-    /// The address; the error says what is wrong with `webhook_url`.
+    /// The address; the error is what is wrong with `webhook_url`.
     pub(super) fn source(&self) -> Result<SecretSource, &'static str> {
         SecretSource::from_required_pair(&self.webhook_url, &self.webhook_url_file)
     }
@@ -84,7 +84,7 @@ pub(super) fn api<'a>(url: Option<&'a SecretUrl>, usual: &'a str) -> &'a str {
     url.map_or(usual, |url| url).trim_end_matches('/')
 }
 
-/// Reads a webhook's URL; the error says what is wrong with it and not what it is.
+/// Reads a webhook's URL; the error is what is wrong with it, without the URL.
 pub(super) fn webhook_url(url: &str) -> Result<reqwest::Url, &'static str> {
     let url = reqwest::Url::parse(url)
         .map_err(|_| "can't be read; it should look like https://hooks.slack.com/services/…")?;

@@ -1,5 +1,5 @@
 //! One table of troubles that every kind of receiver goes through, against a double on a loopback port. Which kinds there
-//! are is said by [`Kind::samples`], so that a new one is among them.
+//! are is given by [`Kind::samples`], so that a new one is among them.
 
 use std::fmt::Write as _;
 use std::future::Future;
@@ -18,8 +18,8 @@ use super::receivers::{Sample, ToldBy};
 use super::samples::{at, firing, resolved};
 use crate::model::{Level, Retry, SendError, SendReason};
 
-/// What a double heard, a connection after another.
-pub(super) type Heard = Arc<Mutex<String>>;
+/// What a double received, a connection after another.
+pub(super) type Transcript = Arc<Mutex<String>>;
 
 /// Serves each connection on a free loopback port with `serve` until the runtime ends.
 pub(super) async fn listen<F, S>(serve: S) -> SocketAddr
@@ -96,7 +96,7 @@ pub(super) fn friendly(command: &str) -> &'static str {
 pub(super) async fn speak_smtp<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     greet: bool,
-    heard: &Heard,
+    received: &Transcript,
     answer: impl Fn(&str) -> String,
 ) -> Option<S> {
     let mut stream = BufReader::new(stream);
@@ -115,7 +115,7 @@ pub(super) async fn speak_smtp<S: AsyncRead + AsyncWrite + Unpin>(
         if stream.read_line(&mut line).await.ok()? == 0 {
             return None;
         }
-        heard.lock().expect("unpoisoned").push_str(&line);
+        received.lock().expect("unpoisoned").push_str(&line);
         let over = line == ".\r\n";
         reply = if mail && !over { String::new() } else { answer(&line) };
         mail &= !over;
@@ -157,9 +157,9 @@ impl Trouble {
         }
     }
 
-    /// Serves one connection; `http` tells which of the two protocols.
+    /// Serves one connection; `http` selects one of the two protocols.
     async fn serve(self, stream: TcpStream, http: bool) {
-        let (heard, mut stream) = (Heard::default(), stream);
+        let (received, mut stream) = (Transcript::default(), stream);
         match self {
             Self::NobodyListens => {}
             Self::Hang => std::future::pending().await,
@@ -195,7 +195,7 @@ impl Trouble {
                     };
                     refusal.to_owned()
                 };
-                speak_smtp(stream, true, &heard, answer).await;
+                speak_smtp(stream, true, &received, answer).await;
             }
         }
     }
@@ -242,7 +242,7 @@ fn receiver_of(sample: Sample) -> serde_json::Value {
     config
 }
 
-/// Every kind that is told by a POST, at `address`, with what it takes for a success.
+/// Every kind that takes a POST, at `address`, with what it takes for a success.
 fn told_by_post(address: SocketAddr) -> Vec<(serde_json::Value, Option<Success>)> {
     let by_post = |sample: Sample| match sample.told_by {
         ToldBy::Post(success) => Some((receiver_of(sample), success)),
@@ -291,11 +291,11 @@ async fn slack_gets_one_post_and_says_ok() {
     .await;
     let receiver = slack("ops", address);
     let notice = super::test_notice(&receiver, at(0.0), "host-1");
-    receiver.send(at(0.0), &[Arc::new(notice)]).await.expect("told");
+    receiver.send(at(0.0), &[Arc::new(notice)]).await.expect("sent");
     let body: serde_json::Value = serde_json::from_str(&posted.recv().await.expect("a body")).expect("JSON");
     let title = body.pointer("/attachments/0/blocks/0/text/text");
     assert_eq!(title, Some(&serde_json::json!("[TEST] lookout on host-1: this is a test message, nothing is wrong")));
-    receiver.send(at(0.0), &[]).await.expect("nothing to tell is no request");
+    receiver.send(at(0.0), &[]).await.expect("without notices there is no request");
     assert!(posted.try_recv().is_err());
 }
 

@@ -1,6 +1,6 @@
-//! A receiver's own words: templates for the title and the text of its messages, in Jinja's syntax.
+//! A receiver's own texts: templates for the title and the text of its messages, in Jinja's syntax.
 //!
-//! A template that fails costs nobody an alert: the usual words are sent, and say so.
+//! A template that fails never costs an alert: the usual text is sent, with the error.
 
 use std::sync::Arc;
 
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::model::Level;
 
-    fn told(title: Option<&str>, text: Option<&str>, notices: Vec<Notice>) -> (String, String) {
+    fn composed(title: Option<&str>, text: Option<&str>, notices: Vec<Notice>) -> (String, String) {
         let words = Words::new(title, text).unwrap();
         let notices: Vec<_> = notices.into_iter().map(Arc::new).collect();
         let message = words.compose(at(0.0), &notices);
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_receiver_has_its_own_words() {
-        let (title, text) = told(
+        let (title, text) = composed(
             Some("{{ status }}: {{ subject }} ({{ level }})"),
             Some("{{ message }}! {% for alert in alerts %}{{ alert.rule }} {% endfor %}"),
             vec![firing("worker-1", Level::Error, 0.0)],
@@ -146,14 +146,14 @@ mod tests {
             ("firing: worker-1 (error)", "no activity for 6m40s (limit 5m), task-1-0! AgentIdle")
         );
         let many = vec![firing("a", Level::Error, 0.0), firing("b", Level::Error, 0.0)];
-        assert_eq!(told(None, Some("{{ count }} of them"), many).1, "2 of them");
+        assert_eq!(composed(None, Some("{{ count }} of them"), many).1, "2 of them");
     }
 
     #[test]
     fn a_template_that_fails_later_falls_back_and_says_so() {
         let sly = "{{ 1 // (value - 401) }}";
         let notice = Notice { value: Some(401.0), ..firing("worker-1", Level::Error, 0.0) };
-        let (title, text) = told(None, Some(sly), vec![notice]);
+        let (title, text) = composed(None, Some(sly), vec![notice]);
         assert!(title.starts_with("[ERROR] shop/worker-1: no activity"), "{title}");
         assert!(text.contains("task-1-0 (the receiver's own text can't be built:"), "{text}");
     }

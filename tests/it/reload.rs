@@ -108,7 +108,7 @@ fn a_rule_that_is_gone() {
     reload(&lookout);
     let seen = slack.wait(2);
     assert_eq!(seen[1].title(), "[RESOLVED] a");
-    assert!(seen[1].text().contains("rule removed"), "{}", seen[1].text());
+    assert!(seen[1].text().contains("is no longer covered by the rule Slow"), "{}", seen[1].text());
     // The same for a rule that was removed before the start.
     setup.write("team.yaml", rule);
     reload(&lookout);

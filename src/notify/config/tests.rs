@@ -1,4 +1,4 @@
-//! What a section may say, and what each mistake is told.
+//! The keys of a section, and the error of each mistake.
 
 use super::*;
 

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A webhook that answers with the next of `answers`, then `200 ok` for ever; the bodies come out.
 async fn webhook(answers: &[&'static str]) -> (SocketAddr, mpsc::Receiver<String>) {
-    let (bodies, heard) = mpsc::channel(100);
+    let (bodies, bodies_received) = mpsc::channel(100);
     let answers = Arc::new(Mutex::new(answers.iter().rev().copied().collect::<Vec<_>>()));
     let address = listen(move |stream: TcpStream| {
         let (bodies, answers) = (bodies.clone(), Arc::clone(&answers));
@@ -32,7 +32,7 @@ async fn webhook(answers: &[&'static str]) -> (SocketAddr, mpsc::Receiver<String
         }
     })
     .await;
-    (address, heard)
+    (address, bodies_received)
 }
 
 /// A receiver with short pauses, so that a test is over soon.
@@ -77,15 +77,15 @@ async fn next(inbox: &mut mpsc::Receiver<DeliveryReport>) -> String {
 }
 
 #[tokio::test]
-async fn what_follows_the_first_message_is_gathered_into_one() {
-    let (address, mut heard) = webhook(&[]).await;
+async fn what_follows_the_first_message_is_grouped_into_one() {
+    let (address, mut bodies_received) = webhook(&[]).await;
     let (dispatcher, mut inbox) = start(vec![hasty("ops", address)]);
     dispatcher.dispatch(vec![notice("ops", "a")]);
-    assert!(soon(heard.recv()).await.contains("[ERROR] shop/a: "));
+    assert!(soon(bodies_received.recv()).await.contains("[ERROR] shop/a: "));
     for agent in ["b", "c", "d"] {
         dispatcher.dispatch(vec![notice("ops", agent)]);
     }
-    assert!(soon(heard.recv()).await.contains("[ERROR] shop: 3 alerts (b, c, d)"));
+    assert!(soon(bodies_received.recv()).await.contains("[ERROR] shop: 3 alerts (b, c, d)"));
     assert_eq!(next(&mut inbox).await, "delivered ops: a");
     assert_eq!(next(&mut inbox).await, "delivered ops: b c d");
 }
@@ -93,12 +93,12 @@ async fn what_follows_the_first_message_is_gathered_into_one() {
 #[tokio::test]
 async fn a_receiver_that_hangs_delays_no_other_and_is_seen() {
     let (hanging, _heard) = webhook(&["hang"; 9]).await;
-    let (address, mut heard) = webhook(&[]).await;
+    let (address, mut bodies_received) = webhook(&[]).await;
     let url = format!("http://{hanging}/");
     let impatient = build_hurried(serde_json::json!({"name": "hanging", "slack": {"webhook_url": url}}));
     let (dispatcher, mut inbox) = start(vec![without_pauses(impatient), hasty("ops", address)]);
     dispatcher.dispatch(vec![notice("hanging", "a"), notice("ops", "a")]);
-    soon(heard.recv()).await;
+    soon(bodies_received.recv()).await;
     assert_eq!(next(&mut inbox).await, "delivered ops: a");
     assert_eq!(next(&mut inbox).await, "failed hanging: slack at 127.0.0.1 did not answer in time");
     let (_, mut status) = dispatcher.statuses().into_iter().find(|(name, _)| &**name == "hanging").expect("a receiver");
@@ -109,11 +109,11 @@ async fn a_receiver_that_hangs_delays_no_other_and_is_seen() {
 
 #[tokio::test]
 async fn what_fails_in_passing_is_delivered_later() {
-    let (address, mut heard) = webhook(&["500 Oops", "503 Oops"]).await;
+    let (address, mut bodies_received) = webhook(&["500 Oops", "503 Oops"]).await;
     let (dispatcher, mut inbox) = start(vec![hasty("ops", address)]);
     dispatcher.dispatch(vec![notice("ops", "a")]);
     for _ in 0..3 {
-        soon(heard.recv()).await;
+        soon(bodies_received.recv()).await;
     }
     assert_eq!(next(&mut inbox).await, "failed ops: slack at 127.0.0.1 answered 500");
     assert_eq!(next(&mut inbox).await, "failed ops: slack at 127.0.0.1 answered 503");
@@ -124,14 +124,14 @@ async fn what_fails_in_passing_is_delivered_later() {
 
 #[tokio::test]
 async fn a_reload_keeps_what_waits_and_tries_it_at_once() {
-    let (broken, mut heard) = webhook(&["429 Slow down\r\nretry-after: 3000"]).await;
+    let (broken, mut bodies_received) = webhook(&["429 Slow down\r\nretry-after: 3000"]).await;
     let (mut dispatcher, mut inbox) = start(vec![hasty("ops", broken), hasty("gone", broken)]);
     dispatcher.dispatch(vec![notice("ops", "a")]);
-    soon(heard.recv()).await;
+    soon(bodies_received.recv()).await;
     assert_eq!(next(&mut inbox).await, "failed ops: slack at 127.0.0.1 answered 429");
-    let (address, mut heard) = webhook(&[]).await;
+    let (address, mut bodies_received) = webhook(&[]).await;
     dispatcher.replace(vec![hasty("ops", address), hasty("new", address)]);
-    assert!(soon(heard.recv()).await.contains("[ERROR] shop/a: "));
+    assert!(soon(bodies_received.recv()).await.contains("[ERROR] shop/a: "));
     assert_eq!(next(&mut inbox).await, "delivered ops: a");
     dispatcher.dispatch(vec![notice("new", "b"), notice("gone", "c")]);
     let mut reports = [next(&mut inbox).await, next(&mut inbox).await];
@@ -141,10 +141,10 @@ async fn a_reload_keeps_what_waits_and_tries_it_at_once() {
 
 #[tokio::test]
 async fn what_a_removed_receiver_waits_for_is_given_up() {
-    let (broken, mut heard) = webhook(&["429 Slow down\r\nretry-after: 3000"]).await;
+    let (broken, mut bodies_received) = webhook(&["429 Slow down\r\nretry-after: 3000"]).await;
     let (mut dispatcher, mut inbox) = start(vec![hasty("ops", broken)]);
     dispatcher.dispatch(vec![notice("ops", "a")]);
-    soon(heard.recv()).await;
+    soon(bodies_received.recv()).await;
     assert_eq!(next(&mut inbox).await, "failed ops: slack at 127.0.0.1 answered 429");
     dispatcher.replace(Vec::new());
     assert_eq!(next(&mut inbox).await, "gave up (receiver removed) ops: a");
@@ -153,13 +153,13 @@ async fn what_a_removed_receiver_waits_for_is_given_up() {
 
 #[tokio::test]
 async fn a_drain_sends_what_is_gathered_and_waits_for_no_retry() {
-    let (address, mut heard) = webhook(&[]).await;
+    let (address, mut bodies_received) = webhook(&[]).await;
     let (failing, mut tried) = webhook(&["429 Slow down\r\nretry-after: 3000"]).await;
     let mut patient = hasty("ops", address);
     patient.pace.group_wait = Duration::from_secs(3000);
     let (dispatcher, mut inbox) = start(vec![patient, hasty("failing", failing)]);
     dispatcher.dispatch(vec![notice("ops", "a"), notice("failing", "a")]);
-    soon(heard.recv()).await;
+    soon(bodies_received.recv()).await;
     soon(tried.recv()).await;
     let mut reports = [next(&mut inbox).await, next(&mut inbox).await];
     reports.sort();
@@ -172,17 +172,17 @@ async fn a_drain_sends_what_is_gathered_and_waits_for_no_retry() {
 
 #[tokio::test]
 async fn a_drain_ends_at_its_deadline() {
-    let (hanging, mut heard) = webhook(&["hang"]).await;
+    let (hanging, mut bodies_received) = webhook(&["hang"]).await;
     let (dispatcher, mut inbox) = start(vec![hasty("ops", hanging)]);
     dispatcher.dispatch(vec![notice("ops", "a")]);
-    soon(heard.recv()).await;
+    soon(bodies_received.recv()).await;
     tokio::time::timeout(PATIENCE, dispatcher.drain(Duration::from_millis(10))).await.expect("in time");
     assert!(inbox.recv().await.is_none(), "all tasks are gone, and nothing was reported");
 }
 
 #[tokio::test]
 async fn a_reminder_leaves_before_what_became_due_after_it() {
-    let (bodies, mut heard) = mpsc::channel(100);
+    let (bodies, mut bodies_received) = mpsc::channel(100);
     let address = listen(move |stream: TcpStream| {
         let bodies = bodies.clone();
         async move {
@@ -203,7 +203,7 @@ async fn a_reminder_leaves_before_what_became_due_after_it() {
     dispatcher.dispatch(vec![Arc::new(over)]);
     let mut ends = Vec::new();
     for _ in 0..2 {
-        let body: serde_json::Value = serde_json::from_str(&soon(heard.recv()).await).expect("JSON");
+        let body: serde_json::Value = serde_json::from_str(&soon(bodies_received.recv()).await).expect("JSON");
         ends.push(body[0]["endsAt"].as_str().expect("an end") == at(9.0).to_string());
     }
     assert_eq!(ends, [false, true], "the end comes last, or it would fire again");

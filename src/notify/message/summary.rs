@@ -12,14 +12,14 @@ const SAMPLE_NAME: usize = 60;
 
 /// What has a line of its own.
 #[derive(Debug)]
-pub(in crate::notify) enum Entry<'a> {
+pub(in crate::notify) enum SummaryEntry<'a> {
     /// One alert.
     Alert(&'a Notice),
     /// Parts of one incident that go the same way: what fires, or what is over. Never empty.
     Incident(Vec<&'a Notice>),
 }
 
-impl<'a> Entry<'a> {
+impl<'a> SummaryEntry<'a> {
     /// The entries of `notices`, in their order; an incident stands where its first part does.
     pub(super) fn of(notices: &[&'a Notice]) -> Vec<Self> {
         let mut places: BTreeMap<(&str, bool), usize> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What messages say.
+//! The texts of messages.
 
 use super::super::samples::{at, firing, resolved};
 use super::*;
@@ -125,7 +125,7 @@ fn read(notices: Vec<Notice>) -> String {
 }
 
 #[test]
-fn an_incident_is_told_as_one() {
+fn an_incident_is_one_entry() {
     insta::assert_snapshot!(read(parts(&[(Level::Error, 3), (Level::Warning, 9_997)], 10_000, NoticeKind::Firing)), @r"
     [ERROR] shop: AgentIdle fires for 10000 of 10000 agents (3 error, 9997 warning), 6m40s to 2h53m (limit 5m)
     Check whether its terminal waits for input.

@@ -1,4 +1,4 @@
-//! How fast and how much a receiver is told, and what is told in a message of its own.
+//! How fast and how much is sent to a receiver, and what has a message of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::model::Notice;
 /// How fast and how much.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::notify) struct Pace {
-    /// After a message has left, how long what follows is gathered into the next.
+    /// After a message has left, how long what follows is grouped into the next.
     pub(in crate::notify) group_wait: Duration,
     /// Pause after the first failure; it doubles with each.
     pub(in crate::notify) first_pause: Duration,
@@ -16,9 +16,9 @@ pub(in crate::notify) struct Pace {
     pub(in crate::notify) longest_pause: Duration,
     /// A token each so long, and how many can be saved up; for receivers that limit our rate.
     pub(in crate::notify) bucket: Option<(Duration, u32)>,
-    /// Most alerts that wait, beside those under way.
+    /// Most alerts that wait, without those in flight.
     pub(in crate::notify) capacity: usize,
-    /// What is told in a message of its own while the rate allows it.
+    /// What has a message of its own while the rate allows it.
     pub(in crate::notify) group_by: GroupBy,
     /// Whether a message that failed is sent again as it was, so that its key stays the same.
     pub(in crate::notify) keeps_batches: bool,
@@ -49,11 +49,11 @@ impl Pace {
     }
 }
 
-/// What is told in a message of its own.
+/// What has a message of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GroupBy {
-    /// Nothing: what is due together is told together.
+    /// Nothing: what is due together is sent together.
     #[default]
     None,
     /// Each project.

@@ -31,7 +31,7 @@ fn failed(reason: SendReason, retry: Retry, retry_after: Option<u64>) -> Result<
 }
 
 /// Each report as `what: agents`.
-fn told(queue: &mut Queue) -> Vec<String> {
+fn outcomes(queue: &mut Queue) -> Vec<String> {
     let agents = |outcome: &DeliveryOutcome| {
         let names: Vec<_> = outcome.notices.iter().map(|notice| notice.subject.name().to_string()).collect();
         names.join(" ")
@@ -62,7 +62,7 @@ fn the_first_message_leaves_at_once_and_what_follows_within_a_second_is_gathered
     assert_eq!(queue.next_send_at(), Some(at(1.0)));
     assert_eq!(leaves(&mut queue, 1.0), ["c", "b"], "the worst first");
     queue.on_result(at(1.1), 0.0, Ok(DeliveryReceipt::default()));
-    assert_eq!(told(&mut queue), ["delivered: a", "delivered: c b"]);
+    assert_eq!(outcomes(&mut queue), ["delivered: a", "delivered: c b"]);
     push(&mut queue, 9.0, firing("d", Level::Info, 9.0));
     assert_eq!(leaves(&mut queue, 9.0), ["d"], "after quiet it leaves at once again");
 }
@@ -72,9 +72,9 @@ fn a_newer_notice_replaces_an_older_one_that_waits() {
     let mut queue = queue();
     push(&mut queue, 0.0, firing("a", Level::Warning, 0.0));
     push(&mut queue, 0.5, firing("a", Level::Error, 0.5));
-    assert_eq!(told(&mut queue), ["superseded: a"]);
+    assert_eq!(outcomes(&mut queue), ["superseded: a"]);
     push(&mut queue, 0.6, resolved("a", 0.6));
-    assert_eq!(told(&mut queue), ["superseded: a"]);
+    assert_eq!(outcomes(&mut queue), ["superseded: a"]);
     assert_eq!((queue.len(), queue.oldest()), (1, Some(at(0.0))));
     let batch = queue.take_batch(at(1.0), all);
     assert_eq!(batch.iter().map(|notice| notice.kind).collect::<Vec<_>>(), [NoticeKind::Resolved], "it is still sent");
@@ -85,7 +85,7 @@ fn an_older_notice_that_comes_late_does_not_replace_a_newer_one() {
     let mut queue = queue();
     push(&mut queue, 0.0, resolved("a", 5.0));
     push(&mut queue, 0.1, firing("a", Level::Warning, 1.0));
-    assert_eq!(told(&mut queue), ["superseded: a"]);
+    assert_eq!(outcomes(&mut queue), ["superseded: a"]);
     assert_eq!(queue.take_batch(at(1.0), all).first().map(|notice| notice.kind), Some(NoticeKind::Resolved));
 }
 
@@ -97,7 +97,7 @@ fn the_same_notice_twice_is_one() {
     assert_eq!(leaves(&mut queue, 0.1), ["a"]);
     push(&mut queue, 0.2, firing("a", Level::Warning, 0.0));
     queue.on_result(at(0.3), 0.0, failed(SendReason::Server, Retry::Unlimited, None));
-    assert_eq!(told(&mut queue), ["failed: server"], "a notice never replaces itself");
+    assert_eq!(outcomes(&mut queue), ["failed: server"], "a notice never replaces itself");
     assert_eq!(queue.len(), 1);
 }
 
@@ -140,7 +140,7 @@ fn a_notice_that_came_back_gives_way_to_a_newer_one() {
     assert_eq!(leaves(&mut queue, 0.0), ["a"]);
     push(&mut queue, 0.1, resolved("a", 0.1));
     queue.on_result(at(0.2), 0.0, failed(SendReason::Timeout, Retry::Unlimited, None));
-    assert_eq!(told(&mut queue), ["superseded: a", "failed: timeout"]);
+    assert_eq!(outcomes(&mut queue), ["superseded: a", "failed: timeout"]);
     let batch = queue.take_batch(at(1.2), all);
     assert_eq!(batch.iter().map(|notice| notice.kind).collect::<Vec<_>>(), [NoticeKind::Resolved]);
 }
@@ -164,7 +164,7 @@ fn a_single_notice_refused_is_given_up() {
     push(&mut queue, 0.0, firing("a", Level::Warning, 0.0));
     assert_eq!(leaves(&mut queue, 0.0), ["a"]);
     queue.on_result(at(0.1), 0.0, failed(SendReason::Refused, Retry::Never, None));
-    assert_eq!(told(&mut queue), ["gave up (refused): a"]);
+    assert_eq!(outcomes(&mut queue), ["gave up (refused): a"]);
     assert_eq!(queue.next_send_at(), None);
 }
 
@@ -186,7 +186,7 @@ fn one_poisonous_notice_does_not_take_others_along() {
             if bad { failed(SendReason::Refused, Retry::Never, None) } else { Ok(DeliveryReceipt::default()) },
         );
     }
-    let mut reports = told(&mut queue);
+    let mut reports = outcomes(&mut queue);
     reports.retain(|report| !report.starts_with("failed"));
     reports.sort();
     assert_eq!(reports, ["delivered: a b", "delivered: d e", "gave up (refused): poison"]);
@@ -243,7 +243,7 @@ fn a_refusal_that_is_about_us_is_not_tried_in_parts() {
     }
     queue.take_batch(at(0.0), all);
     queue.on_result(at(0.0), 0.0, failed(SendReason::Auth, Retry::Never, None));
-    assert_eq!(told(&mut queue), ["gave up (auth): a b"]);
+    assert_eq!(outcomes(&mut queue), ["gave up (auth): a b"]);
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn a_full_list_hands_back_what_matters_least() {
     push(&mut queue, 0.0, resolved("owed", 0.0));
     push(&mut queue, 0.0, firing("unheard", Level::Critical, 0.0));
     push(&mut queue, 0.1, resolved("unheard", 0.1));
-    assert_eq!(told(&mut queue), ["superseded: unheard"]);
+    assert_eq!(outcomes(&mut queue), ["superseded: unheard"]);
     for (agent, level, deferred) in [
         ("warning", Level::Warning, "unheard"),
         ("info", Level::Info, "info"),
@@ -286,12 +286,12 @@ fn a_full_list_hands_back_what_matters_least() {
         ("late", Level::Critical, "critical"),
     ] {
         push(&mut queue, 0.2, firing(agent, level, 0.2));
-        assert_eq!(told(&mut queue), [format!("deferred: {deferred}")]);
+        assert_eq!(outcomes(&mut queue), [format!("deferred: {deferred}")]);
     }
     assert_eq!(queue.len(), 3);
     // What is no alert can't come again.
     push(&mut queue, 0.3, Notice { kind: NoticeKind::Announcement, ..firing("news", Level::Info, 0.3) });
-    assert_eq!(told(&mut queue), ["deferred: worse"]);
+    assert_eq!(outcomes(&mut queue), ["deferred: worse"]);
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn a_receiver_that_rejects_us_is_tried_for_an_hour() {
         assert_eq!(leaves(&mut queue, now), ["a"]);
         attempts += 1;
         queue.on_result(at(now), 0.0, failed(SendReason::Auth, Retry::Limited, None));
-        let reports = told(&mut queue);
+        let reports = outcomes(&mut queue);
         let Some(due) = queue.next_send_at() else { break reports };
         assert_eq!(reports, ["failed: auth"]);
         now = due.seconds_since(at(0.0));
@@ -316,14 +316,14 @@ fn a_receiver_that_rejects_us_is_tried_for_an_hour() {
     let due = queue.next_send_at().expect("due").seconds_since(at(0.0)).max(now);
     assert_eq!(leaves(&mut queue, due), ["b"]);
     queue.on_result(at(due), 0.0, failed(SendReason::Auth, Retry::Limited, None));
-    assert_eq!(told(&mut queue), ["failed: auth"]);
+    assert_eq!(outcomes(&mut queue), ["failed: auth"]);
     queue.reset(Pace::default());
     assert_eq!(leaves(&mut queue, due + 4_000.0), ["b"]);
     queue.on_result(at(due + 4_000.0), 0.0, failed(SendReason::Refused, Retry::Limited, None));
-    assert_eq!(told(&mut queue), ["failed: refused"]);
+    assert_eq!(outcomes(&mut queue), ["failed: refused"]);
     assert_eq!(leaves(&mut queue, due + 8_000.0), ["b"]);
     queue.on_result(at(due + 8_000.0), 0.0, Ok(DeliveryReceipt::default()));
-    assert_eq!(told(&mut queue), ["delivered: b"]);
+    assert_eq!(outcomes(&mut queue), ["delivered: b"]);
 }
 
 #[test]
@@ -373,11 +373,11 @@ fn a_removed_receivers_notices_are_given_up() {
     queue.take_batch(at(0.0), all);
     push(&mut queue, 0.0, firing("b", Level::Warning, 0.0));
     queue.close(at(0.1));
-    assert_eq!(told(&mut queue), ["gave up (receiver removed): b"]);
+    assert_eq!(outcomes(&mut queue), ["gave up (receiver removed): b"]);
     queue.on_result(at(0.2), 0.0, failed(SendReason::Server, Retry::Unlimited, None));
-    assert_eq!(told(&mut queue), ["gave up (receiver removed): a"]);
+    assert_eq!(outcomes(&mut queue), ["gave up (receiver removed): a"]);
     push(&mut queue, 0.3, firing("c", Level::Warning, 0.3));
-    assert_eq!(told(&mut queue), ["gave up (receiver removed): c"]);
+    assert_eq!(outcomes(&mut queue), ["gave up (receiver removed): c"]);
     assert_eq!(queue.len(), 0);
 }
 
@@ -467,14 +467,14 @@ fn what_one_message_has_no_room_for_goes_into_the_next_the_worst_first() {
     }
     push(&mut queue, 0.0, firing("c", Level::Critical, 0.0));
     let three = |notices: &[&Notice]| notices.len().min(3);
-    let mut told = Vec::new();
+    let mut outcomes = Vec::new();
     for _ in 0..3 {
         assert!(queue.next_send_at().is_some_and(|due| due <= at(0.0)), "what is left over waits for nothing");
         let batch = queue.take_batch(at(0.0), three);
-        told.push(batch.iter().map(|notice| notice.subject.name().to_string()).collect::<Vec<_>>());
+        outcomes.push(batch.iter().map(|notice| notice.subject.name().to_string()).collect::<Vec<_>>());
         queue.on_result(at(0.0), 0.0, Ok(DeliveryReceipt::default()));
     }
-    assert_eq!((told[0][0].as_str(), told.iter().map(Vec::len).collect::<Vec<_>>()), ("c", vec![3, 3, 2]));
+    assert_eq!((outcomes[0][0].as_str(), outcomes.iter().map(Vec::len).collect::<Vec<_>>()), ("c", vec![3, 3, 2]));
     assert_eq!(queue.next_send_at(), None);
     // What would be a flood of messages is one that counts.
     for n in 0..100 {
@@ -496,12 +496,12 @@ fn groups_have_messages_of_their_own_while_the_rate_allows_it() {
     for (n, rule) in ["A", "B", "C", "D", "A"].into_iter().enumerate() {
         push(&mut queue, 0.0, Notice { rule: Arc::from(rule), ..firing(&format!("a{n}"), Level::Warning, 0.0) });
     }
-    let mut told = Vec::new();
+    let mut outcomes = Vec::new();
     while let Some(due) = queue.next_send_at() {
         let now = due.max(at(0.0));
         let batch = queue.take_batch(now, all);
-        told.push(batch.iter().map(|notice| notice.rule.to_string()).collect::<String>());
+        outcomes.push(batch.iter().map(|notice| notice.rule.to_string()).collect::<String>());
         queue.on_result(now, 0.0, Ok(DeliveryReceipt::default()));
     }
-    assert_eq!(told, ["AA", "B", "CD"], "the last message that may leave carries the rest");
+    assert_eq!(outcomes, ["AA", "B", "CD"], "the last message that may leave carries the rest");
 }

@@ -1,4 +1,4 @@
-//! Alertmanager as a receiver: every instance is told, again each minute while an alert lasts, and of its end.
+//! Alertmanager as a receiver: every instance gets each alert, again each minute while it fires, and its end.
 //!
 //! Severity is part of an alert's identity there, so a change of level is the end of one and the beginning of another.
 
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Parts, Section, Sending, Transport, Wrong, webhook, wrong};
+use super::{Parts, ReceiverSection, Sending, Transport, Wrong, webhook, wrong};
 use crate::model::{Audience, DeliveryReceipt, Fingerprint, Level, Notice, NoticeKind, SendError, Time};
 use crate::notify::answer::Success;
 use crate::notify::http::{self, Http, Target};
 use crate::notify::settings::Reporter;
 use crate::secret::{Secret, SecretPair, SecretSource, SecretUrl};
 
-/// How long after it was last told an alert lasts there: four reminders, as Prometheus does it.
+/// How long an alert lasts there after it was last sent: four repeats, as Prometheus does it.
 const LASTS: Duration = Duration::from_secs(240);
-/// How long the end of an alert is said again, for an instance that was away.
+/// How long the end of an alert is repeated, for an instance that was away.
 const OVER_AGAIN: Duration = Duration::from_secs(900);
-/// Ends that are said again at most.
+/// Most ends that are repeated.
 const ENDS: usize = 20_000;
 /// Alerts that one request carries.
 const CHUNK: usize = 1_000;
@@ -47,7 +47,7 @@ impl AlertmanagerConfig {
     }
 }
 
-impl Section for AlertmanagerConfig {
+impl ReceiverSection for AlertmanagerConfig {
     fn validate(&self, report: &mut Reporter<'_>) {
         if self.urls.is_empty() || self.urls.len() > MOST_INSTANCES {
             report.add("urls", format!("it has {} addresses; give 1 to {MOST_INSTANCES}", self.urls.len()));
@@ -84,20 +84,20 @@ impl Section for AlertmanagerConfig {
 struct Alertmanager {
     instances: Vec<Http>,
     external_url: String,
-    memory: Mutex<Memory>,
+    memory: Mutex<SentAlerts>,
 }
 
-/// What they were told. Lost with the process: then a notice itself says its former level, and an end that was not said
-/// again comes about by itself.
+/// What they were sent. Lost with the process: then a notice itself has its former level, and an alert that is not
+/// repeated ends there by itself.
 #[derive(Debug, Default)]
-struct Memory {
-    /// The level that an alert was last told at: a notice that took the place of others may be wrong about it.
+struct SentAlerts {
+    /// The level at which an alert was last sent: a notice that superseded others may be wrong about it.
     held: HashMap<Fingerprint, Level>,
-    /// Ends to say again, and until when.
-    ended: HashMap<Fingerprint, (Posted, Time)>,
+    /// Ends to repeat, and until when.
+    ended: HashMap<Fingerprint, (PostableAlert, Time)>,
 }
 
-impl Memory {
+impl SentAlerts {
     /// The level that they hold the alert of `notice` to have, if any.
     fn level(&self, notice: &Notice) -> Option<Level> {
         self.held.get(&notice.fingerprint).copied().or(notice.previous)
@@ -106,7 +106,7 @@ impl Memory {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Posted {
+struct PostableAlert {
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
     starts_at: String,
@@ -121,12 +121,12 @@ impl Alertmanager {
         Self { instances, external_url: external_url.to_owned(), memory: Mutex::default() }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn memory(&self) -> MutexGuard<'_, SentAlerts> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells `notices` to every instance; it is done when one of them has them all.
-    async fn tell(&self, now: Time, notices: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
+    /// Sends `notices` to every instance; it is done when one of them has them all.
+    async fn deliver(&self, now: Time, notices: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
         let posted = {
             let memory = self.memory();
             notices.iter().flat_map(|notice| self.posted(now, notice, &memory)).collect()
@@ -151,7 +151,7 @@ impl Alertmanager {
 
     /// Says again what lasts, and what ended lately.
     async fn tell_again(&self, now: Time, standing: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
-        let posted: Vec<Posted> = {
+        let posted: Vec<PostableAlert> = {
             let mut memory = self.memory();
             let lasting: HashSet<Fingerprint> = standing.iter().map(|notice| notice.fingerprint).collect();
             memory.held.retain(|fingerprint, _| lasting.contains(fingerprint));
@@ -167,7 +167,7 @@ impl Alertmanager {
         Ok(receipt)
     }
 
-    async fn post(&self, now: Time, posted: Vec<Posted>, key: &str) -> Result<DeliveryReceipt, SendError> {
+    async fn post(&self, now: Time, posted: Vec<PostableAlert>, key: &str) -> Result<DeliveryReceipt, SendError> {
         let bodies: Vec<String> =
             posted.chunks(CHUNK).map(|chunk| serde_json::to_string(chunk).unwrap_or_default()).collect();
         let mut tasks = Vec::with_capacity(self.instances.len());
@@ -202,7 +202,7 @@ impl Alertmanager {
     }
 
     /// What a notice comes to: what begins or lasts, and what ended.
-    fn posted(&self, now: Time, notice: &Notice, memory: &Memory) -> Vec<Posted> {
+    fn posted(&self, now: Time, notice: &Notice, memory: &SentAlerts) -> Vec<PostableAlert> {
         let before = memory.level(notice);
         if notice.kind == NoticeKind::Resolved {
             return vec![self.one(now, notice, before.unwrap_or(notice.level), true)];
@@ -212,8 +212,8 @@ impl Alertmanager {
         ended.into_iter().chain([self.one(now, notice, notice.level, false)]).collect()
     }
 
-    fn one(&self, now: Time, notice: &Notice, level: Level, is_over: bool) -> Posted {
-        Posted {
+    fn one(&self, now: Time, notice: &Notice, level: Level, is_over: bool) -> PostableAlert {
+        PostableAlert {
             labels: webhook::labels(notice, level),
             annotations: webhook::annotations(notice),
             starts_at: notice.fired_at.to_string(),
@@ -230,12 +230,12 @@ impl Transport for Alertmanager {
 
     fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
         let memory = self.memory();
-        let posted: Vec<Posted> = notices.iter().flat_map(|notice| self.posted(now, notice, &memory)).collect();
+        let posted: Vec<PostableAlert> = notices.iter().flat_map(|notice| self.posted(now, notice, &memory)).collect();
         serde_json::to_vec(&posted).map_err(|error| error.to_string())
     }
 
     fn send<'a>(&'a self, now: Time, notices: &'a [Arc<Notice>]) -> Sending<'a> {
-        Box::pin(self.tell(now, notices))
+        Box::pin(self.deliver(now, notices))
     }
 
     fn is_forgetful(&self) -> bool {
@@ -273,7 +273,7 @@ mod tests {
     use crate::notify::samples::{at, firing, resolved};
     use crate::notify::transport_tests::{answering, build};
 
-    fn told(notices: &[Notice]) -> Vec<(String, bool)> {
+    fn sent(notices: &[Notice]) -> Vec<(String, bool)> {
         let alertmanager = Alertmanager::new(Vec::new(), "");
         let notices = notices.iter().cloned().map(Arc::new).collect::<Vec<_>>();
         let posted: serde_json::Value =
@@ -287,11 +287,11 @@ mod tests {
     fn a_change_of_level_ends_one_alert_and_begins_another() {
         let raised =
             Notice { kind: NoticeKind::Escalated, previous: Some(Level::Warning), ..firing("a", Level::Error, 0.0) };
-        assert_eq!(told(&[raised]), [("warning".to_owned(), true), ("error".to_owned(), false)]);
-        assert_eq!(told(&[firing("a", Level::Warning, 0.0)]), [("warning".to_owned(), false)]);
-        // It ends at the level that it was told with, whatever its last one was.
+        assert_eq!(sent(&[raised]), [("warning".to_owned(), true), ("error".to_owned(), false)]);
+        assert_eq!(sent(&[firing("a", Level::Warning, 0.0)]), [("warning".to_owned(), false)]);
+        // It ends at the level that it was sent with, whatever its last one was.
         let over = Notice { previous: Some(Level::Error), ..resolved("a", 60.0) };
-        assert_eq!(told(&[over]), [("error".to_owned(), true)]);
+        assert_eq!(sent(&[over]), [("error".to_owned(), true)]);
     }
 
     async fn taking() -> (Receiver, tokio::sync::mpsc::Receiver<String>) {
@@ -314,27 +314,27 @@ mod tests {
     #[tokio::test]
     async fn what_they_hold_ends_whatever_a_notice_took_for_told() {
         let (receiver, mut posted) = taking().await;
-        receiver.send(at(0.0), &[Arc::new(firing("a", Level::Warning, 0.0))]).await.expect("told");
+        receiver.send(at(0.0), &[Arc::new(firing("a", Level::Warning, 0.0))]).await.expect("sent");
         assert_eq!(next(&mut posted).await, ["warning 240"]);
         // The raise to `error` was on the list, and gave way to this one before it was sent.
         let raised =
             Notice { kind: NoticeKind::Escalated, previous: Some(Level::Error), ..firing("a", Level::Critical, 9.0) };
-        receiver.send(at(9.0), &[Arc::new(raised)]).await.expect("told");
+        receiver.send(at(9.0), &[Arc::new(raised)]).await.expect("sent");
         assert_eq!(next(&mut posted).await, ["warning 9", "critical 249"]);
-        receiver.send(at(60.0), &[Arc::new(resolved("a", 50.0))]).await.expect("told");
+        receiver.send(at(60.0), &[Arc::new(resolved("a", 50.0))]).await.expect("sent");
         assert_eq!(next(&mut posted).await, ["critical 50"]);
     }
 
     #[tokio::test]
     async fn what_lasts_is_said_again_and_an_end_for_a_quarter_of_an_hour() {
         let (receiver, mut posted) = taking().await;
-        receiver.send(at(0.0), &[Arc::new(resolved("a", 0.0))]).await.expect("told");
+        receiver.send(at(0.0), &[Arc::new(resolved("a", 0.0))]).await.expect("sent");
         assert_eq!(next(&mut posted).await, ["warning 0"]);
         let standing = [Arc::new(Notice { kind: NoticeKind::Repeat, ..firing("b", Level::Warning, 0.0) })];
-        receiver.remind(at(60.0), &standing).await.expect("told");
+        receiver.remind(at(60.0), &standing).await.expect("sent");
         assert_eq!(next(&mut posted).await, ["warning 300", "warning 0"]);
-        receiver.remind(at(901.0), &standing).await.expect("told");
-        assert_eq!(next(&mut posted).await, ["warning 1141"], "no end is said again any more");
+        receiver.remind(at(901.0), &standing).await.expect("sent");
+        assert_eq!(next(&mut posted).await, ["warning 1141"], "no end is repeated any more");
         receiver.remind(at(961.0), &[]).await.expect("nothing to say");
         assert!(posted.try_recv().is_err());
     }

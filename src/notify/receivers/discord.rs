@@ -4,7 +4,7 @@ use minijinja::context;
 use serde::{Deserialize, Serialize};
 
 use super::template::Chat;
-use super::{Parts, Section, Transport, Wrong, wrong};
+use super::{Parts, ReceiverSection, Transport, Wrong, wrong};
 use crate::notify::answer::Success;
 use crate::notify::http::Target;
 use crate::notify::settings::{Reporter, WebhookAddress};
@@ -25,7 +25,7 @@ const TEMPLATE: &str = r##"{"username": "lookout", "allowed_mentions": {"parse":
 #[serde(transparent)]
 pub struct DiscordConfig(WebhookAddress);
 
-impl Section for DiscordConfig {
+impl ReceiverSection for DiscordConfig {
     fn validate(&self, report: &mut Reporter<'_>) {
         self.0.validate(report);
     }

@@ -1,5 +1,5 @@
-//! E-mail: to whom, from whom and through which server; one mail to all recipients, each of whom is told once even when
-//! others have to be tried again.
+//! E-mail: recipients, sender and server; one mail to all recipients, each of whom gets it once even when others have to
+//! be tried again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use lettre::message::Mailbox;
 use rustls::pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 
-use super::{Parts, Section, Sending, Transport, Wrong};
+use super::{Parts, ReceiverSection, Sending, Transport, Wrong};
 use crate::http_client;
 use crate::model::{DeliveryReceipt, Notice, Retry, SendError, SendReason, Time};
 use crate::notify::settings::Reporter;
@@ -24,7 +24,7 @@ mod smtp;
 
 /// How long it is remembered who got what, after the last attempt that asked: longer than any pause between two.
 const REMEMBERED: Duration = Duration::from_secs(2 * 3600);
-/// Most notices remembered; beyond it a recipient may be told twice.
+/// Most notices remembered; beyond it a recipient may get a mail twice.
 const NOTICES_REMEMBERED: usize = 50_000;
 
 /// Most recipients of a receiver; RFC 5321, 4.5.3.1.8 has every server take 100 in one transaction.
@@ -34,11 +34,11 @@ const RECIPIENTS: usize = 100;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmailConfig {
-    /// To whom.
+    /// The recipients.
     pub to: Vec<String>,
-    /// From whom.
+    /// The sender.
     pub from: String,
-    /// Through which server.
+    /// The mail server.
     pub smtp: SmtpConfig,
 }
 
@@ -76,12 +76,12 @@ pub struct SmtpConfig {
     /// The file that holds the password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_file: Option<PathBuf>,
-    /// Roots trusted beside the usual ones.
+    /// Roots trusted in addition to the usual ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
 }
 
-impl Section for EmailConfig {
+impl ReceiverSection for EmailConfig {
     fn validate(&self, report: &mut Reporter<'_>) {
         if let Err(problem) = mailbox(&self.from) {
             report.add("from", problem);
@@ -134,7 +134,7 @@ impl EmailConfig {
             server,
             patience: Patience { step: parts.deadline.unwrap_or(usual.step), ..usual },
             words: parts.words,
-            told: Mutex::default(),
+            sent_to: Mutex::default(),
         })
     }
 }
@@ -207,12 +207,12 @@ struct Email {
     patience: Patience,
     words: Words,
     /// By idempotency key, who got it; only while another recipient has yet to get it.
-    told: Mutex<HashMap<Arc<str>, Told>>,
+    sent_to: Mutex<HashMap<Arc<str>, SentTo>>,
 }
 
 /// Which recipients got a notice: bit by place in `to`, of which there are at most [`RECIPIENTS`].
 #[derive(Clone, Copy, Debug)]
-struct Told {
+struct SentTo {
     recipients: u128,
     at: Time,
 }
@@ -222,14 +222,14 @@ const _: () = assert!(RECIPIENTS <= 128, "a recipient is a bit");
 impl Email {
     /// Sends `notices` in one mail to each recipient who did not get them yet.
     ///
-    /// It is done when somebody got it and nobody can get it later: a recipient who is rejected is named in the receipt.
-    /// It fails for good when all are rejected, and is tried again while somebody may still get it.
+    /// It is done when one recipient got it and no other can get it later: a recipient who is rejected is named in the receipt.
+    /// It fails for good when all are rejected, and is tried again while a recipient may still get it.
     async fn deliver(&self, now: Time, notices: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
         let result = self.attempt(now, notices).await;
         if result.as_ref().err().is_none_or(|error| error.retry == Retry::Never) {
-            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut sent_to = self.sent_to.lock().unwrap_or_else(PoisonError::into_inner);
             for notice in notices {
-                told.remove(&notice.key);
+                sent_to.remove(&notice.key);
             }
         }
         result
@@ -280,13 +280,13 @@ impl Email {
         }
     }
 
-    /// Which notices are still to be told to which recipients, and whether any recipient got any of them before.
+    /// Which notices are still to be sent to which recipients, and whether any recipient got any of them before.
     /// Recipients who lack the same notices share a mail.
     fn outstanding(&self, now: Time, notices: &[Arc<Notice>]) -> (BTreeMap<Vec<usize>, Vec<usize>>, bool) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.retain(|_, told| now.since(told.at) < REMEMBERED);
+        let mut sent_to = self.sent_to.lock().unwrap_or_else(PoisonError::into_inner);
+        sent_to.retain(|_, sent_to| now.since(sent_to.at) < REMEMBERED);
         let done: Vec<u128> =
-            notices.iter().map(|notice| told.get(&notice.key).map_or(0, |told| told.recipients)).collect();
+            notices.iter().map(|notice| sent_to.get(&notice.key).map_or(0, |sent_to| sent_to.recipients)).collect();
         let mut groups: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
         for recipient in 0..self.to.len() {
             let lacking: Vec<usize> = done
@@ -303,12 +303,12 @@ impl Email {
     }
 
     fn remember(&self, now: Time, notices: &[Arc<Notice>], recipients: u128) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sent_to = self.sent_to.lock().unwrap_or_else(PoisonError::into_inner);
         for notice in notices {
-            if recipients == 0 || (told.len() >= NOTICES_REMEMBERED && !told.contains_key(&notice.key)) {
+            if recipients == 0 || (sent_to.len() >= NOTICES_REMEMBERED && !sent_to.contains_key(&notice.key)) {
                 continue;
             }
-            let entry = told.entry(Arc::clone(&notice.key)).or_insert(Told { recipients: 0, at: now });
+            let entry = sent_to.entry(Arc::clone(&notice.key)).or_insert(SentTo { recipients: 0, at: now });
             entry.recipients |= recipients;
             entry.at = now;
         }

@@ -1,7 +1,7 @@
 //! Mattermost and Rocket.Chat, through an incoming webhook: one payload that both understand.
 //!
 //! Both read Markdown, and Mattermost also Slack's `<!channel>` and `<url|text>`. What agents wrote formats nothing, links
-//! nothing behind other words and mentions nobody.
+//! nothing behind other words and mentions no one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::template::cut;
-use super::{Parts, Rate, Section, Sending, Transport, Wrong, wrong};
+use super::{Parts, Rate, ReceiverSection, Sending, Transport, Wrong, wrong};
 use crate::model::{DeliveryReceipt, Notice, SendError, SendReason, Time};
 use crate::notify::answer::{Answer, Success};
 use crate::notify::http::{self, Http, Target};
@@ -46,7 +46,7 @@ const _: () = {
 #[serde(transparent)]
 pub struct MattermostConfig(WebhookAddress);
 
-impl Section for MattermostConfig {
+impl ReceiverSection for MattermostConfig {
     fn validate(&self, report: &mut Reporter<'_>) {
         self.0.validate(report);
     }
@@ -136,7 +136,7 @@ impl Transport for Mattermost {
     }
 }
 
-/// What an answer means. Mattermost says 400 of a webhook that it does not know, which rejects us and not the message.
+/// What an answer means. Mattermost answers 400 for a webhook that it does not know, which rejects us and not the message.
 fn meaning(answer: &Answer) -> Result<(), SendError> {
     let body = answer.json();
     let id = body.get("id").and_then(serde_json::Value::as_str).unwrap_or_default();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Parts, Rate, Section, Sending, Transport, Wrong, webhook, wrong};
+use super::{Parts, Rate, ReceiverSection, Sending, Transport, Wrong, webhook, wrong};
 use crate::model::{DeliveryReceipt, Level, Notice, SendError, SendReason, Time};
 use crate::notify::answer::Success;
 use crate::notify::http::{self, Http, Target, read};
@@ -81,7 +81,7 @@ fn is_topic(text: &str) -> bool {
     (1..=TOPIC).contains(&text.len()) && text.bytes().all(is_of_topic)
 }
 
-impl Section for NtfyConfig {
+impl ReceiverSection for NtfyConfig {
     fn validate(&self, report: &mut Reporter<'_>) {
         report.url("url", self.url.as_deref());
         report.secret("topic", self.topic().map(Some));
@@ -182,7 +182,7 @@ const fn urgency(tone: Tone) -> (u8, &'static str) {
 }
 
 impl Transport for Ntfy {
-    /// As ntfy.sh has it, and a server of one's own unless it is told otherwise.
+    /// That of ntfy.sh, which is also the default of a server of one's own.
     fn rate(&self) -> Option<Rate> {
         Some((Duration::from_secs(5), 60))
     }
@@ -289,9 +289,9 @@ mod tests {
         let receiver = build(json!({"name": "ops", "ntfy": {"topic": "alerts"}}));
         let fits = receiver.fitting(at(20.0), &storm.iter().collect::<Vec<_>>());
         assert!((20..60).contains(&fits), "{fits}");
-        let said = |notices: &[Notice]| value(notices.to_vec())["message"].as_str().unwrap().to_owned();
-        assert!(!said(&storm[..fits]).contains(" more; all of them"));
-        assert!(said(&storm).contains(" more; all of them are on") && said(&storm).len() <= MESSAGE);
+        let message_of = |notices: &[Notice]| value(notices.to_vec())["message"].as_str().unwrap().to_owned();
+        assert!(!message_of(&storm[..fits]).contains(" more; all of them"));
+        assert!(message_of(&storm).contains(" more; all of them are on") && message_of(&storm).len() <= MESSAGE);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use minijinja::context;
 use serde::{Deserialize, Serialize};
 
 use super::template::{Template, failed};
-use super::{Parts, Section, Sending, Transport, Wrong, wrong};
+use super::{Parts, ReceiverSection, Sending, Transport, Wrong, wrong};
 use crate::model::{Audience, DeliveryReceipt, Notice, Time};
 use crate::notify::answer::Success;
 use crate::notify::http::{self, Http, Target, read};
@@ -47,7 +47,7 @@ impl PagerDutyConfig {
     }
 }
 
-impl Section for PagerDutyConfig {
+impl ReceiverSection for PagerDutyConfig {
     fn validate(&self, report: &mut Reporter<'_>) {
         report.secret("routing_key", self.key().map(Some));
         report.url("api_url", self.api_url.as_deref());

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CHAT, Parts, Rate, Section, Sending, Transport, Wrong};
+use super::{CHAT, Parts, Rate, ReceiverSection, Sending, Transport, Wrong};
 use crate::model::{DeliveryReceipt, Notice, SendError, SendReason, Time};
 use crate::notify::answer::{Answer, Success};
 use crate::notify::http::{DEADLINE, exchange, read};
@@ -72,7 +72,7 @@ pub struct SlackConfig {
     pub api_url: Option<SecretUrl>,
 }
 
-/// How it is told.
+/// How it is sent to.
 #[derive(Clone, Debug)]
 enum Way {
     /// Through a webhook, whose URL is a secret.
@@ -89,7 +89,7 @@ enum Way {
 }
 
 impl SlackConfig {
-    /// How it is told; the error is the key and what is wrong with it.
+    /// How it is sent to; the error is the key and what is wrong with it.
     fn way(&self) -> Result<Way, Wrong> {
         let token = SecretSource::from_pair(&self.bot_token, &self.bot_token_file)
             .map_err(|problem| ("bot_token", problem.to_owned()))?;
@@ -98,7 +98,7 @@ impl SlackConfig {
         let is_bots = self.channel.is_some() || self.api_url.is_some();
         match (token, webhook) {
             (Some(_), Some(_)) => {
-                Err(("webhook_url", "it is given beside a bot_token; give one of the two".to_owned()))
+                Err(("webhook_url", "it is given together with a bot_token; give one of the two".to_owned()))
             }
             (None, _) if is_bots => {
                 Err(("bot_token", "it is not given, but its channel or api_url is; give it".to_owned()))
@@ -125,7 +125,7 @@ impl SlackConfig {
     }
 }
 
-impl Section for SlackConfig {
+impl ReceiverSection for SlackConfig {
     fn validate(&self, report: &mut Reporter<'_>) {
         if let Err((key, problem)) = self.way() {
             report.add(key, problem);
@@ -195,8 +195,8 @@ impl Transport for Slack {
 fn meaning(answer: &Answer) -> Result<(), SendError> {
     let body = String::from_utf8_lossy(&answer.body);
     let named = answer.json().get("error").and_then(serde_json::Value::as_str).map(str::to_owned);
-    let said = named.as_deref().unwrap_or(body.trim());
-    let Some(word) = MESSAGE_REJECTED.into_iter().chain(RECEIVER_REJECTED).find(|word| *word == said) else {
+    let reply = named.as_deref().unwrap_or(body.trim());
+    let Some(word) = MESSAGE_REJECTED.into_iter().chain(RECEIVER_REJECTED).find(|word| *word == reply) else {
         return answer.accepted("slack", Success::Acknowledgement);
     };
     let remedy = if MESSAGE_REJECTED.contains(&word) { "" } else { "; check its webhook URL" };

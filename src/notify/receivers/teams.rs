@@ -4,7 +4,7 @@ use minijinja::context;
 use serde::{Deserialize, Serialize};
 
 use super::template::Chat;
-use super::{Parts, Section, Transport, Wrong, wrong};
+use super::{Parts, ReceiverSection, Transport, Wrong, wrong};
 use crate::notify::answer::Success;
 use crate::notify::http::Target;
 use crate::notify::settings::{Reporter, WebhookAddress};
@@ -36,7 +36,7 @@ const TEMPLATE: &str = r##"{"type": "message", "attachments": [{"contentType": "
 #[serde(transparent)]
 pub struct TeamsConfig(WebhookAddress);
 
-impl Section for TeamsConfig {
+impl ReceiverSection for TeamsConfig {
     fn validate(&self, report: &mut Reporter<'_>) {
         self.0.validate(report);
     }

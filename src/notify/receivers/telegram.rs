@@ -6,7 +6,7 @@ use minijinja::context;
 use serde::{Deserialize, Serialize};
 
 use super::template::Chat;
-use super::{Parts, Section, Transport, Wrong, wrong};
+use super::{Parts, ReceiverSection, Transport, Wrong, wrong};
 use crate::notify::answer::Success;
 use crate::notify::http::Target;
 use crate::notify::settings::{Reporter, api};
@@ -42,7 +42,7 @@ impl TelegramConfig {
     }
 }
 
-impl Section for TelegramConfig {
+impl ReceiverSection for TelegramConfig {
     fn validate(&self, report: &mut Reporter<'_>) {
         report.secret("bot_token", self.token().map(Some));
         if self.chat_id.is_empty() {

@@ -1,4 +1,4 @@
-//! What receivers with a JSON template share: the template itself, and chats that are told by it in one POST.
+//! What receivers with a JSON template share: the template itself, and chats that take it in one POST.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// The template `source`, whose title has room for `title` characters; the error says why it is none.
+    /// The template `source`, whose title has room for `title` characters; an error when it can't be parsed.
     pub(super) fn new(source: &'static str, title: usize) -> Result<Self, String> {
         let mut environment = Environment::empty();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -78,13 +78,13 @@ pub(super) fn failed(message: String) -> SendError {
     SendError::permanent(SendReason::Message, format!("build the message: {message}"))
 }
 
-/// A chat that is told in one POST by a template.
+/// A chat that takes a template in one POST.
 #[derive(Debug)]
 pub(super) struct Chat {
     http: Http,
     words: Words,
     template: Template,
-    /// What its template knows beside what is the same for all.
+    /// What its template can name in addition to what is the same for all.
     more: Value,
 }
 
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn each_chat_is_told_in_its_own_shape() {
+    fn each_chat_gets_its_own_shape() {
         let url = "https://x.invalid/";
         let telegram = json!({"name": "ops", "telegram": {"bot_token": "t", "chat_id": "42"}});
         for (kind, section) in [

@@ -1,5 +1,5 @@
 //! The generic webhook: Alertmanager's payload of version 4, each alert in it, signed, with an idempotency key. And what
-//! programs of Prometheus' kind are told of an alert: labels, annotations and a link.
+//! programs of Prometheus' kind are notified of an alert: labels, annotations and a link.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Parts, Section, Sending, Transport, Wrong, wrong};
+use super::{Parts, ReceiverSection, Sending, Transport, Wrong, wrong};
 use crate::model::{Audience, DeliveryReceipt, Level, Notice, NoticeKind, Time};
 use crate::notify::answer::Success;
 use crate::notify::http::{self, Http, Target};
@@ -66,7 +66,7 @@ impl WebhookConfig {
     }
 }
 
-impl Section for WebhookConfig {
+impl ReceiverSection for WebhookConfig {
     fn validate(&self, report: &mut Reporter<'_>) {
         report.address("url", self.address());
         report.secret("secret", self.secret());
@@ -124,12 +124,12 @@ struct Payload<'a> {
     common_annotations: BTreeMap<String, String>,
     #[serde(rename = "externalURL")]
     external_url: &'a str,
-    alerts: Vec<Alert>,
+    alerts: Vec<WebhookAlert>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Alert {
+struct WebhookAlert {
     status: &'static str,
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
@@ -144,7 +144,7 @@ struct Alert {
 
 impl Webhook {
     fn body(&self, notices: &[Arc<Notice>]) -> String {
-        let alerts: Vec<Alert> = notices.iter().map(|notice| alert(notice, &self.external_url)).collect();
+        let alerts: Vec<WebhookAlert> = notices.iter().map(|notice| alert(notice, &self.external_url)).collect();
         let is_firing = alerts.iter().any(|alert| alert.status == "firing");
         let payload = Payload {
             version: "4",
@@ -183,9 +183,9 @@ impl Transport for Webhook {
     }
 }
 
-fn alert(notice: &Notice, external_url: &str) -> Alert {
+fn alert(notice: &Notice, external_url: &str) -> WebhookAlert {
     let is_over = !notice.kind.is_firing();
-    Alert {
+    WebhookAlert {
         status: if is_over { "resolved" } else { "firing" },
         labels: labels(notice, notice.level),
         annotations: annotations(notice),
@@ -221,7 +221,7 @@ pub(super) fn labels(notice: &Notice, level: Level) -> BTreeMap<String, String> 
     labels
 }
 
-/// What there is to say of it.
+/// Its annotations.
 pub(super) fn annotations(notice: &Notice) -> BTreeMap<String, String> {
     let mut annotations = BTreeMap::from([("summary".to_owned(), notice.sentence())]);
     if !notice.action.is_empty() {

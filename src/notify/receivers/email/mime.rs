@@ -8,13 +8,13 @@ use lettre::message::header::{ContentTransferEncoding, ContentType, Header, Head
 use lettre::message::{Mailbox, Mailboxes, Message as Mail, MultiPart, SinglePart};
 
 use crate::model::{Notice, Time};
-use crate::notify::message::{self, Body, Entry, Message};
+use crate::notify::message::{self, Body, Message, SummaryEntry};
 use crate::notify::receivers::template::cut;
 use crate::text::escape_markup;
 
 /// Longest subject, in characters.
 const SUBJECT: usize = 200;
-/// Most alerts that a mail lists; nobody reads on.
+/// Most alerts that a mail lists.
 pub(super) const LINES: usize = 500;
 
 /// `Auto-Submitted: auto-generated` (RFC 3834), so that no holiday notice answers.
@@ -35,7 +35,7 @@ impl Header for AutoSubmitted {
     }
 }
 
-/// The bytes of the mail that tells `notices` as `message` words them, lines ended by CR LF and all of it ASCII.
+/// The bytes of the mail with `notices`, whose text is `message`, lines ended by CR LF and all of it ASCII.
 ///
 /// The Message-Id follows from the notices' idempotency keys, so that a mail sent again is the same mail. A mail
 /// about one alert belongs to the thread of its incident; a summary is a thread of its own, as it would tie
@@ -115,7 +115,7 @@ fn plain(message: &Message<'_>) -> String {
         }
         Body::Many(summary) => {
             lines.extend([summary.overview.clone(), String::new()]);
-            lines.extend(summary.entries.iter().take(LINES).map(Entry::line));
+            lines.extend(summary.entries.iter().take(LINES).map(SummaryEntry::line));
             if summary.entries.len() > LINES {
                 lines.push(message::left_out(summary.entries.len() - LINES));
             }

@@ -1,7 +1,7 @@
 //! One conversation with a mail server (RFC 5321): connect, TLS, login, and one transaction or more.
 //!
 //! The words of the dialogue are lettre's; the dialogue itself is held here, because each recipient's answer is
-//! wanted, a reply is read up to a bound however long the server goes on, and nothing that was said before TLS
+//! wanted, a reply is read up to a bound however long the server goes on, and nothing that was reply before TLS
 //! is believed after it. Refuses to send a password in the clear, and to wait for a reply without end.
 
 use std::future::Future;
@@ -165,7 +165,7 @@ impl Session {
     }
 
     /// Hands over one mail; what is answered is, for each of `to` in its order, `None` or why it was not taken.
-    /// An error is about the mail or the conversation as a whole: nobody got it.
+    /// An error is about the mail or the session as a whole: no recipient got it.
     pub(super) async fn deliver(
         &mut self,
         from: &Address,
@@ -201,7 +201,7 @@ impl Session {
         Ok(answers)
     }
 
-    /// Ends the dialogue; the server's answer, which is of no matter to the mail, is waited for beside all else.
+    /// Ends the dialogue; the server's answer, which is of no matter to the mail, is waited for in the background.
     pub(super) async fn close(mut self) {
         let quit = Quit.to_string();
         let sent = tokio::time::timeout(self.patience.quit, self.write(quit.as_bytes(), "QUIT")).await;
@@ -271,9 +271,9 @@ impl Reply {
         if self.code / 100 == class {
             return Ok(self);
         }
-        let said = self.lines.join(" ");
-        let said = text::clean(&said, REPEATED);
-        let message = format!("the mail server answered {step} with {} {said}", self.code);
+        let reply = self.lines.join(" ");
+        let reply = text::clean(&reply, REPEATED);
+        let message = format!("the mail server answered {step} with {} {reply}", self.code);
         let message = message.trim_end().to_owned();
         if self.code / 100 == 4 {
             let reason = if reason == SendReason::Auth { reason } else { SendReason::Server };

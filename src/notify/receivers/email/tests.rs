@@ -13,7 +13,7 @@ use super::*;
 use crate::model::{Level, Retry};
 use crate::notify::receiver::Receiver;
 use crate::notify::samples::{at, firing};
-use crate::notify::transport_tests::{Heard, SECRET, build, friendly, listen, speak_smtp};
+use crate::notify::transport_tests::{SECRET, Transcript, build, friendly, listen, speak_smtp};
 
 const PEOPLE: [&str; 3] = ["ann@example.com", "bob@example.com", "cid@example.com"];
 
@@ -45,24 +45,24 @@ fn notices(agents: &[&str]) -> Vec<Arc<Notice>> {
 }
 
 /// A server in the clear that answers as `answer` has it, and what it hears.
-async fn plain(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> (SocketAddr, Heard) {
-    let (heard, answer) = (Heard::default(), Arc::new(answer));
-    let kept = Arc::clone(&heard);
+async fn plain(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> (SocketAddr, Transcript) {
+    let (received, answer) = (Transcript::default(), Arc::new(answer));
+    let kept = Arc::clone(&received);
     let address = listen(move |stream| {
-        let (heard, answer) = (Arc::clone(&kept), Arc::clone(&answer));
+        let (received, answer) = (Arc::clone(&kept), Arc::clone(&answer));
         async move {
-            speak_smtp(stream, true, &heard, |command| answer(command)).await;
+            speak_smtp(stream, true, &received, |command| answer(command)).await;
         }
     })
     .await;
-    (address, heard)
+    (address, received)
 }
 
 /// What was received since the last call: for each mail its recipients and the start of its subject.
-fn mails(heard: &Heard) -> Vec<String> {
-    let heard = std::mem::take(&mut *heard.lock().expect("unpoisoned"));
+fn mails(received: &Transcript) -> Vec<String> {
+    let received = std::mem::take(&mut *received.lock().expect("unpoisoned"));
     let (mut mails, mut to) = (Vec::new(), Vec::new());
-    for line in heard.lines() {
+    for line in received.lines() {
         if line.starts_with("MAIL") {
             to.clear();
         } else if let Some(address) = line.strip_prefix("RCPT TO:<") {
@@ -77,25 +77,25 @@ fn mails(heard: &Heard) -> Vec<String> {
 
 #[tokio::test]
 async fn a_mail_goes_to_all_in_one_transaction() {
-    let (address, heard) = plain(|command| friendly(command).to_owned()).await;
+    let (address, received) = plain(|command| friendly(command).to_owned()).await;
     email(&PEOPLE, address, &json!({})).send(at(0.0), &notices(&["a"])).await.expect("sent");
     let said_good_bye = async {
-        while !heard.lock().expect("unpoisoned").contains("QUIT") {
+        while !received.lock().expect("unpoisoned").contains("QUIT") {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), said_good_bye).await.expect("QUIT");
-    let heard = heard.lock().expect("unpoisoned").clone();
-    let commands: Vec<_> = heard.lines().take(6).collect();
+    let received = received.lock().expect("unpoisoned").clone();
+    let commands: Vec<_> = received.lines().take(6).collect();
     let recipients = PEOPLE.map(|person| format!("RCPT TO:<{person}>"));
     let [ann, bob, cid] = recipients.each_ref().map(String::as_str);
     assert_eq!(commands, ["EHLO [127.0.0.1]", "MAIL FROM:<lookout@example.com>", ann, bob, cid, "DATA"]);
-    assert!(heard.contains("\r\n.\r\nQUIT\r\n"), "{heard}");
+    assert!(received.contains("\r\n.\r\nQUIT\r\n"), "{received}");
 }
 
 #[tokio::test]
 async fn a_refused_recipient_does_not_stop_the_others() {
-    let (address, heard) = plain(|command| match command {
+    let (address, received) = plain(|command| match command {
         "RCPT TO:<bob@example.com>\r\n" => "550 no such user\r\n".to_owned(),
         command => friendly(command).to_owned(),
     })
@@ -105,18 +105,18 @@ async fn a_refused_recipient_does_not_stop_the_others() {
     let partial_failure = receipt.partial_failure.expect("somebody did not");
     assert_eq!(partial_failure.message, "the mail server answered RCPT bob@example.com with 550 no such user");
     assert_eq!(partial_failure.retry, Retry::Never);
-    assert_eq!(mails(&heard), ["ann bob cid <- [ERROR] shop/a"]);
+    assert_eq!(mails(&received), ["ann bob cid <- [ERROR] shop/a"]);
     let bob = email(&["bob@example.com"], address, &json!({}));
     let error = bob.send(at(0.0), &notices(&["a"])).await.expect_err("nobody got it");
     assert_eq!((error.reason, error.retry), (SendReason::Refused, Retry::Never));
     assert_eq!(error.message, "the mail server answered RCPT bob@example.com with 550 no such user");
-    assert!(mails(&heard).is_empty());
+    assert!(mails(&received).is_empty());
 }
 
 #[tokio::test]
 async fn who_got_it_does_not_get_it_again_on_retry() {
     let attempts = std::sync::atomic::AtomicUsize::new(0);
-    let (address, heard) = plain(move |command| match command {
+    let (address, received) = plain(move |command| match command {
         "RCPT TO:<bob@example.com>\r\n" if attempts.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 0 => {
             "450 mailbox busy\r\n".to_owned()
         }
@@ -126,14 +126,14 @@ async fn who_got_it_does_not_get_it_again_on_retry() {
     let receiver = transport(&PEOPLE, address);
     let error = receiver.send(at(0.0), &notices(&["a"])).await.expect_err("bob lacks it");
     assert_eq!((error.reason, error.retry), (SendReason::Server, Retry::Unlimited));
-    assert_eq!(mails(&heard), ["ann bob cid <- [ERROR] shop/a"]);
+    assert_eq!(mails(&received), ["ann bob cid <- [ERROR] shop/a"]);
     receiver.send(at(1.0), &notices(&["a", "b"])).await.expect("sent");
-    let mut retried = mails(&heard);
+    let mut retried = mails(&received);
     retried.sort();
     assert_eq!(retried, ["ann cid <- [ERROR] shop/b", "bob <- [ERROR] shop: 2 alerts (a, b)"]);
     receiver.send(at(2.0), &notices(&["c"])).await.expect("sent");
-    assert_eq!(mails(&heard), ["ann bob cid <- [ERROR] shop/c"]);
-    assert!(receiver.told.lock().expect("unpoisoned").is_empty(), "what is done is forgotten");
+    assert_eq!(mails(&received), ["ann bob cid <- [ERROR] shop/c"]);
+    assert!(receiver.sent_to.lock().expect("unpoisoned").is_empty(), "what is done is forgotten");
 }
 
 #[tokio::test]
@@ -151,16 +151,16 @@ async fn a_reply_is_read_up_to_a_bound() {
 
 #[tokio::test]
 async fn lines_that_begin_with_a_dot_arrive_whole() {
-    let (address, heard) = plain(|command| friendly(command).to_owned()).await;
+    let (address, received) = plain(|command| friendly(command).to_owned()).await;
     let notice = Notice { action: Arc::from(".\r\n. x"), ..firing(".", Level::Error, 0.0) };
     email(&["a@example.com"], address, &json!({})).send(at(0.0), &[Arc::new(notice)]).await.expect("sent");
-    let heard = heard.lock().expect("unpoisoned").clone();
-    assert_eq!(heard.matches("\r\n.\r\n").count(), 1, "only the end is a dot alone: {heard}");
-    assert!(heard.contains("\r\n..  . x\r\n"), "{heard}");
+    let received = received.lock().expect("unpoisoned").clone();
+    assert_eq!(received.matches("\r\n.\r\n").count(), 1, "only the end is a dot alone: {received}");
+    assert!(received.contains("\r\n..  . x\r\n"), "{received}");
 }
 
 /// Serves SMTP behind TLS, from the first byte or after STARTTLS, with `login` as its EHLO's AUTH line.
-async fn encrypted(implicit: bool, login: &'static str, verdict: &'static str) -> (SocketAddr, Heard) {
+async fn encrypted(implicit: bool, login: &'static str, verdict: &'static str) -> (SocketAddr, Transcript) {
     encrypted_with(implicit, login, verdict, verdict).await
 }
 
@@ -170,7 +170,7 @@ async fn encrypted_with(
     login: &'static str,
     on_plain: &'static str,
     verdict: &'static str,
-) -> (SocketAddr, Heard) {
+) -> (SocketAddr, Transcript) {
     encrypted_as("server", implicit, login, on_plain, verdict).await
 }
 
@@ -181,7 +181,7 @@ async fn encrypted_as(
     login: &'static str,
     on_plain: &'static str,
     verdict: &'static str,
-) -> (SocketAddr, Heard) {
+) -> (SocketAddr, Transcript) {
     let certificates = CertificateDer::pem_file_iter(testdata(&format!("{name}.pem"))).expect("a file");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
@@ -193,10 +193,10 @@ async fn encrypted_as(
             PrivateKeyDer::from_pem_file(testdata(&format!("{name}.key"))).expect("a key"),
         )
         .expect("a pair");
-    let (acceptor, heard) = (TlsAcceptor::from(Arc::new(config)), Heard::default());
-    let kept = Arc::clone(&heard);
+    let (acceptor, received) = (TlsAcceptor::from(Arc::new(config)), Transcript::default());
+    let kept = Arc::clone(&received);
     let address = listen(move |stream: TcpStream| {
-        let (acceptor, heard) = (acceptor.clone(), Arc::clone(&kept));
+        let (acceptor, received) = (acceptor.clone(), Arc::clone(&kept));
         async move {
             let mut stream = Some(stream);
             if !implicit {
@@ -205,11 +205,11 @@ async fn encrypted_as(
                     "STARTTLS\r\n" => "220 go ahead\r\n".to_owned(),
                     command => friendly(command).to_owned(),
                 };
-                stream = speak_smtp(stream.take().expect("a stream"), true, &heard, before).await;
+                stream = speak_smtp(stream.take().expect("a stream"), true, &received, before).await;
             }
             let Some(stream) = stream else { return };
             let Ok(stream) = acceptor.accept(stream).await else { return };
-            heard.lock().expect("unpoisoned").push_str("-- TLS\n");
+            received.lock().expect("unpoisoned").push_str("-- TLS\n");
             let after = |command: &str| match command.split([' ', '\r']).next().unwrap_or_default() {
                 "EHLO" => format!("250-mail\r\n250 {login}\r\n"),
                 "AUTH" if command.starts_with("AUTH LOGIN") => "334 VXNlcm5hbWU6\r\n".to_owned(),
@@ -218,11 +218,11 @@ async fn encrypted_as(
                 "UzNDUkVU" => verdict.to_owned(),
                 _ => friendly(command).to_owned(),
             };
-            speak_smtp(stream, implicit, &heard, after).await;
+            speak_smtp(stream, implicit, &received, after).await;
         }
     })
     .await;
-    (address, heard)
+    (address, received)
 }
 
 fn secure(address: SocketAddr, tls: &str) -> Receiver {
@@ -238,14 +238,14 @@ async fn the_login_is_what_the_server_offers_and_only_behind_tls() {
         ("starttls", "AUTH CRAM-MD5 login", "AUTH LOGIN\r\nbG9va291dA==\r\nUzNDUkVU"),
         ("implicit", "AUTH=LOGIN", "AUTH LOGIN\r\nbG9va291dA==\r\nUzNDUkVU"),
     ] {
-        let (address, heard) = encrypted(tls == "implicit", offer, "235 welcome\r\n").await;
+        let (address, received) = encrypted(tls == "implicit", offer, "235 welcome\r\n").await;
         secure(address, tls).send(at(0.0), &notices(&["a"])).await.expect("sent");
-        let heard = heard.lock().expect("unpoisoned").clone();
-        let (before, after) = heard.split_once("-- TLS\n").expect("TLS came about");
-        assert!(!before.contains("AUTH"), "{heard}");
-        assert_eq!(before.is_empty(), tls == "implicit", "{heard}");
+        let received = received.lock().expect("unpoisoned").clone();
+        let (before, after) = received.split_once("-- TLS\n").expect("TLS came about");
+        assert!(!before.contains("AUTH"), "{received}");
+        assert_eq!(before.is_empty(), tls == "implicit", "{received}");
         let login = format!("EHLO [127.0.0.1]\r\n{expected}\r\nMAIL FROM");
-        assert!(after.starts_with(&login), "{heard}");
+        assert!(after.starts_with(&login), "{received}");
     }
 }
 
@@ -269,17 +269,18 @@ async fn a_login_that_fails_is_tried_again_for_an_hour_and_longer_when_the_serve
 async fn a_server_that_does_not_take_plain_though_it_offers_it_gets_login() {
     for refusal in ["504 5.5.4 Unrecognized authentication type\r\n", "534 too weak\r\n", "535 5.7.3 unsuccessful\r\n"]
     {
-        let (address, heard) = encrypted_with(true, "AUTH PLAIN LOGIN", refusal, "235 welcome\r\n").await;
+        let (address, received) = encrypted_with(true, "AUTH PLAIN LOGIN", refusal, "235 welcome\r\n").await;
         secure(address, "implicit").send(at(0.0), &notices(&["a"])).await.expect("sent");
-        let heard = heard.lock().expect("unpoisoned").clone();
+        let received = received.lock().expect("unpoisoned").clone();
         let login = "AUTH PLAIN AGxvb2tvdXQAUzNDUkVU\r\nAUTH LOGIN\r\nbG9va291dA==\r\nUzNDUkVU\r\nMAIL FROM";
-        assert!(heard.contains(login), "{heard}");
+        assert!(received.contains(login), "{received}");
     }
-    let (address, heard) = encrypted_with(true, "AUTH PLAIN LOGIN", "421 4.3.2 closing\r\n", "235 welcome\r\n").await;
+    let (address, received) =
+        encrypted_with(true, "AUTH PLAIN LOGIN", "421 4.3.2 closing\r\n", "235 welcome\r\n").await;
     let error = secure(address, "implicit").send(at(0.0), &notices(&["a"])).await.expect_err("it is busy");
     assert_eq!(error.retry, Retry::Unlimited);
     assert!(
-        !heard.lock().expect("unpoisoned").contains("AUTH LOGIN"),
+        !received.lock().expect("unpoisoned").contains("AUTH LOGIN"),
         "what is transient is no matter of the mechanism"
     );
 }
@@ -295,9 +296,9 @@ async fn what_a_server_rejects_before_the_mail_is_about_us() {
         (".", "554 spam\r\n", SendReason::Refused, Retry::Never),
         (".", "452 full\r\n", SendReason::Server, Retry::Unlimited),
     ] {
-        let (address, _) = plain(move |said| {
-            let word = said.split([' ', ':', '\r']).next().unwrap_or_default();
-            (if word == command { answer } else { friendly(said) }).to_owned()
+        let (address, _) = plain(move |reply| {
+            let word = reply.split([' ', ':', '\r']).next().unwrap_or_default();
+            (if word == command { answer } else { friendly(reply) }).to_owned()
         })
         .await;
         let error = email(&PEOPLE, address, &json!({})).send(at(0.0), &notices(&["a"])).await.expect_err("rejected");
@@ -308,7 +309,7 @@ async fn what_a_server_rejects_before_the_mail_is_about_us() {
 #[tokio::test]
 async fn the_end_of_a_mail_has_ten_minutes_of_its_own() {
     assert!(Patience::DEFAULT.mail >= Duration::from_secs(600), "RFC 5321, 4.5.3.2.6");
-    let (address, heard) = plain(|command| match command {
+    let (address, received) = plain(|command| match command {
         // A reply that goes on, and never does.
         ".\r\n" => "250-scanning\r\n".to_owned(),
         command => friendly(command).to_owned(),
@@ -319,19 +320,19 @@ async fn the_end_of_a_mail_has_ten_minutes_of_its_own() {
     let error = sender.send(at(0.0), &notices(&["a"])).await.expect_err("no answer");
     assert_eq!((error.reason, error.retry), (SendReason::Timeout, Retry::Unlimited));
     assert_eq!(error.message, "the mail server did not answer the mail within 50ms");
-    assert_eq!(mails(&heard), ["a <- [ERROR] shop/a"]);
+    assert_eq!(mails(&received), ["a <- [ERROR] shop/a"]);
 }
 
 #[tokio::test]
 async fn a_server_that_is_silent_after_quit_delays_nothing() {
     let address = listen(|stream: TcpStream| async move {
-        let heard = Heard::default();
+        let received = Transcript::default();
         let silent = |command: &str| match command {
             "QUIT\r\n" => "250-\r\n".to_owned(),
             command => friendly(command).to_owned(),
         };
         // What was begun with `250-` is never ended.
-        speak_smtp(stream, true, &heard, silent).await;
+        speak_smtp(stream, true, &received, silent).await;
         std::future::pending::<()>().await;
     })
     .await;
@@ -361,9 +362,9 @@ async fn without_tls_that_can_be_trusted_nothing_is_sent() {
         assert_eq!((error.reason, error.retry), (SendReason::Tls, Retry::Unlimited), "{error}");
         assert!(error.message.contains(words), "{error}");
     };
-    let (address, heard) = plain(|command| friendly(command).to_owned()).await;
+    let (address, received) = plain(|command| friendly(command).to_owned()).await;
     check(secure(address, "starttls"), "does not offer STARTTLS").await;
-    assert!(!heard.lock().expect("unpoisoned").contains("AUTH"));
+    assert!(!received.lock().expect("unpoisoned").contains("AUTH"));
     let (address, _) = plain(|command| match command {
         "EHLO [127.0.0.1]\r\n" => "250-mail\r\n250 STARTTLS\r\n".to_owned(),
         "STARTTLS\r\n" => "220 go ahead\r\n250 injected\r\n".to_owned(),

@@ -1,8 +1,8 @@
 //! Slack through a bot: one message for an alert's life, edited in place as it changes, with its history in its thread.
 //!
-//! Alerts that were first told together share their message for good. What the message is called goes back to the
+//! Alerts that were first notified together share their message for good. The message's id goes back to the
 //! ledger as a reference, so that it is found again after a restart. Refuses to edit many messages for one batch: when
-//! more than a few changed, a new message tells of all.
+//! more than a few changed, a new message has all of them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,10 +29,10 @@ const ROOTS: usize = 3;
 /// Most messages, and most alerts in them, that are remembered.
 const ROOTS_REMEMBERED: usize = 1_000;
 const ALERTS_REMEMBERED: usize = 20_000;
-/// Words with which Slack says that it is in trouble itself.
+/// Errors that mean a failure of Slack itself.
 const TRANSIENT: [&str; 6] =
     ["internal_error", "fatal_error", "service_unavailable", "request_timeout", "accesslimited", "team_added_to_org"];
-/// Words with which Slack refuses who we are.
+/// Errors that reject our credentials.
 const AUTH: [&str; 9] = [
     "invalid_auth",
     "not_authed",
@@ -44,7 +44,7 @@ const AUTH: [&str; 9] = [
     "org_login_required",
     "ekm_access_denied",
 ];
-/// Words with which Slack rejects where we write to, and not what.
+/// Errors that reject the channel, and not the message.
 const CHANNEL: [&str; 8] = [
     "channel_not_found",
     "not_in_channel",
@@ -55,7 +55,7 @@ const CHANNEL: [&str; 8] = [
     "team_access_not_granted",
     "access_denied",
 ];
-/// Words with which Slack says that a message can't be edited or answered.
+/// Errors that mean that a message can't be edited or replied to.
 const GONE: [&str; 5] =
     ["message_not_found", "thread_not_found", "edit_window_closed", "cant_update_message", "cannot_reply_to_message"];
 
@@ -68,17 +68,17 @@ pub(super) struct Bot {
     api: String,
     deadline: Duration,
     words: Words,
-    memory: Mutex<Memory>,
+    memory: Mutex<SentMessages>,
 }
 
 /// What was posted, as far as it is remembered.
 #[derive(Debug)]
-struct Memory {
-    /// What each message tells now.
+struct SentMessages {
+    /// The notices that each message shows now.
     roots: BoundedMap<Arc<str>, BTreeMap<Fingerprint, Arc<Notice>>>,
     /// The message of each life of an alert.
     by_incident: HashMap<Arc<str>, Arc<str>>,
-    /// What of a batch that failed half-way was told.
+    /// The notices of a batch that were sent before it failed.
     done: HashSet<Arc<str>>,
 }
 
@@ -112,21 +112,21 @@ impl<'a> Root<'a> {
     }
 }
 
-impl Default for Memory {
+impl Default for SentMessages {
     fn default() -> Self {
         let roots = BoundedMap::new(ROOTS_REMEMBERED);
         Self { roots, by_incident: HashMap::new(), done: HashSet::new() }
     }
 }
 
-impl Memory {
+impl SentMessages {
     fn reference_of(&self, notice: &Notice) -> Option<Arc<str>> {
         let known = self.by_incident.get(&notice.incident).or(notice.reference.as_ref());
         known.filter(|reference| Root::parse(reference).is_some()).cloned()
     }
 
-    /// Remembers that the message `reference` tells `notices` now.
-    fn tell(&mut self, reference: &Arc<str>, notices: &[Arc<Notice>]) {
+    /// Remembers that the message `reference` shows `notices` now.
+    fn shows(&mut self, reference: &Arc<str>, notices: &[Arc<Notice>]) {
         for notice in notices.iter().filter(|notice| notice.kind.is_of_alert()) {
             if !self.roots.contains(reference)
                 && let Some((oldest, _)) = self.roots.make_room()
@@ -149,7 +149,7 @@ impl Memory {
         self.by_incident.retain(|_, of| of != reference);
     }
 
-    /// What the message tells, once `notices` are told: all of it when it is remembered, or when they are all of it.
+    /// What the message shows, once it shows `notices`: all of it when it is remembered, or when they are all of it.
     fn whole(&self, reference: &Arc<str>, notices: &[Arc<Notice>]) -> Option<Vec<Arc<Notice>>> {
         let newer = |notice: &&Arc<Notice>| !notices.iter().any(|new| new.fingerprint == notice.fingerprint);
         match self.roots.get(reference) {
@@ -172,14 +172,14 @@ impl Bot {
         Self { client, token, channel, api, deadline, words, memory: Mutex::default() }
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn memory(&self) -> MutexGuard<'_, SentMessages> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells `notices`: what is new in one message, what changed in the messages that told of it.
+    /// Sends `notices`: what is new in one message, what changed by editing the messages that show it.
     ///
-    /// What of it was told when a call fails is not told again by the next attempt.
-    async fn tell(&self, now: Time, notices: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
+    /// What was sent before a call fails is not sent again by the next attempt.
+    async fn deliver(&self, now: Time, notices: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
         let mut fresh: Vec<Arc<Notice>> = Vec::new();
         let mut known: BTreeMap<Arc<str>, Vec<Arc<Notice>>> = BTreeMap::new();
         {
@@ -219,7 +219,7 @@ impl Bot {
         Ok(DeliveryReceipt { references, partial_failure: None })
     }
 
-    /// Posts a message that tells `notices`; none is no message.
+    /// Posts a message with `notices`, unless there are none.
     async fn post_root(&self, now: Time, notices: &[Arc<Notice>]) -> Result<(), SendError> {
         if notices.is_empty() {
             return Ok(());
@@ -237,7 +237,7 @@ impl Bot {
         let mut memory = self.memory();
         if let (Some(channel), Some(ts)) = (word("channel"), word("ts")) {
             let alerts = notices.iter().filter(|notice| notice.kind.is_of_alert()).count();
-            memory.tell(&Arc::from(format!("{channel}/{ts}/{alerts}")), notices);
+            memory.shows(&Arc::from(format!("{channel}/{ts}/{alerts}")), notices);
         }
         memory.done.extend(notices.iter().map(|notice| Arc::clone(&notice.key)));
         Ok(())
@@ -256,12 +256,12 @@ impl Bot {
         let mut body = payload::content(&self.words.compose(now, notices));
         set(&mut body, "channel", json!(root.channel));
         set(&mut body, "thread_ts", json!(root.ts));
-        // Nobody is notified of an edit: what wakes people is shown in the channel as well.
+        // Slack notifies no one of an edit: what wakes people is shown in the channel as well.
         let wakes = |notice: &Arc<Notice>| matches!(notice.kind, NoticeKind::Escalated | NoticeKind::Repeat);
         set(&mut body, "reply_broadcast", json!(notices.iter().any(wakes)));
         self.call(now, "chat.postMessage", &body).await?;
         let mut memory = self.memory();
-        memory.tell(reference, notices);
+        memory.shows(reference, notices);
         memory.done.extend(notices.iter().map(|notice| Arc::clone(&notice.key)));
         Ok(())
     }
@@ -294,13 +294,13 @@ impl Transport for Bot {
         room
     }
 
-    /// The body of the request that tells `notices` in a message of their own, but for its channel.
+    /// The body of the request with `notices` in a message of their own, but for its channel.
     fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String> {
         Ok(payload::render(&self.words.compose(now, notices)).into_bytes())
     }
 
     fn send<'a>(&'a self, now: Time, notices: &'a [Arc<Notice>]) -> Sending<'a> {
-        Box::pin(self.tell(now, notices))
+        Box::pin(self.deliver(now, notices))
     }
 }
 

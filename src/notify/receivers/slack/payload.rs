@@ -14,7 +14,7 @@ pub(super) const HEADER: usize = 150;
 /// Longest text of a section block, in characters.
 pub(super) const SECTION: usize = 3_000;
 /// Longest footer, in characters; ours.
-const FOOTER: usize = 1_000;
+const FOOTER: usize = 2_000;
 /// Most blocks of a message.
 pub(super) const BLOCKS: usize = 50;
 /// Longest fallback, in characters; ours, as it is for a phone's notification.
@@ -130,7 +130,7 @@ fn context(text: String) -> Value {
     json!({"type": "context", "elements": [{"type": "plain_text", "text": text, "emoji": false}]})
 }
 
-/// A section of plain text: what an agent wrote formats nothing and mentions nobody.
+/// A section of plain text: what an agent wrote formats nothing and mentions no one.
 fn section(text: String) -> Value {
     json!({"type": "section", "text": {"type": "plain_text", "text": text, "emoji": false}})
 }

@@ -8,9 +8,9 @@ use crate::notify::receiver::Receiver;
 use crate::notify::samples::{at, firing, resolved};
 use crate::notify::transport_tests::{answering, build};
 
-type Posted = tokio::sync::mpsc::Receiver<String>;
+type PostedBodies = tokio::sync::mpsc::Receiver<String>;
 
-async fn bot(answer: impl Fn(&Value) -> &'static str + Clone + Send + Sync + 'static) -> (Receiver, Posted) {
+async fn bot(answer: impl Fn(&Value) -> &'static str + Clone + Send + Sync + 'static) -> (Receiver, PostedBodies) {
     let (address, posted) = answering(move |body: &str| {
         ("200 OK".to_owned(), answer(&serde_json::from_str(body).expect("JSON")).to_owned())
     })
@@ -27,7 +27,7 @@ fn again(address: std::net::SocketAddr) -> Receiver {
 const TAKEN: &str = r#"{"ok":true,"channel":"C1","ts":"17.5"}"#;
 
 /// What was called for: `update` or `post`, in a thread or not, whether shown in the channel, and the start of the title.
-fn calls(posted: &mut Posted) -> Vec<String> {
+fn calls(posted: &mut PostedBodies) -> Vec<String> {
     let mut calls = Vec::new();
     while let Ok(body) = posted.try_recv() {
         let body: Value = serde_json::from_str(&body).expect("JSON");
@@ -53,12 +53,12 @@ fn raised(agent: &str, seconds: f64) -> Notice {
 #[tokio::test]
 async fn an_alert_is_one_message_edited_in_place_with_its_history_in_the_thread() {
     let (receiver, mut posted) = bot(|_| TAKEN).await;
-    let receipt = receiver.send(at(0.0), &[Arc::new(firing("a", Level::Warning, 0.0))]).await.expect("told");
+    let receipt = receiver.send(at(0.0), &[Arc::new(firing("a", Level::Warning, 0.0))]).await.expect("sent");
     assert_eq!(&*receipt.references[0].name, "C1/17.5/1");
     assert_eq!(calls(&mut posted), ["post: [WARNING] shop/a"]);
-    receiver.send(at(9.0), &[Arc::new(raised("a", 9.0))]).await.expect("told");
+    receiver.send(at(9.0), &[Arc::new(raised("a", 9.0))]).await.expect("sent");
     assert_eq!(calls(&mut posted), ["update: [ERROR] shop/a", "reply, shown: [ERROR] shop/a"]);
-    let receipt = receiver.send(at(20.0), &[Arc::new(resolved("a", 20.0))]).await.expect("told");
+    let receipt = receiver.send(at(20.0), &[Arc::new(resolved("a", 20.0))]).await.expect("sent");
     assert!(receipt.references.is_empty());
     assert_eq!(calls(&mut posted), ["update: [RESOLVED] shop/a", "reply: [RESOLVED] shop/a"]);
 }
@@ -67,21 +67,21 @@ async fn an_alert_is_one_message_edited_in_place_with_its_history_in_the_thread(
 async fn after_a_restart_the_reference_finds_the_message() {
     let (receiver, mut posted) = bot(|_| TAKEN).await;
     let known = |reference: &str, notice: Notice| Arc::new(Notice { reference: Some(Arc::from(reference)), ..notice });
-    receiver.send(at(9.0), &[known("C1/17.5/1", resolved("a", 9.0))]).await.expect("told");
+    receiver.send(at(9.0), &[known("C1/17.5/1", resolved("a", 9.0))]).await.expect("sent");
     assert_eq!(calls(&mut posted), ["update: [RESOLVED] shop/a", "reply: [RESOLVED] shop/a"]);
-    // What else a shared message told is not remembered, so that it can't be written anew.
-    receiver.send(at(9.0), &[known("C1/17.6/3", resolved("b", 9.0))]).await.expect("told");
+    // What else a shared message shows is not remembered, so that it can't be written anew.
+    receiver.send(at(9.0), &[known("C1/17.6/3", resolved("b", 9.0))]).await.expect("sent");
     assert_eq!(calls(&mut posted), ["reply: [RESOLVED] shop/b"]);
-    receiver.send(at(9.0), &[known("nonsense", resolved("c", 9.0))]).await.expect("told");
+    receiver.send(at(9.0), &[known("nonsense", resolved("c", 9.0))]).await.expect("sent");
     assert_eq!(calls(&mut posted), ["post: [RESOLVED] shop/c"]);
 }
 
 #[tokio::test]
-async fn alerts_told_together_share_their_message() {
+async fn alerts_notified_together_share_their_message() {
     let (receiver, mut posted) = bot(|_| TAKEN).await;
     let both = [Arc::new(firing("a", Level::Warning, 0.0)), Arc::new(firing("b", Level::Warning, 0.0))];
-    assert_eq!(receiver.send(at(0.0), &both).await.expect("told").references.len(), 2);
-    receiver.send(at(9.0), &[Arc::new(resolved("a", 9.0))]).await.expect("told");
+    assert_eq!(receiver.send(at(0.0), &both).await.expect("sent").references.len(), 2);
+    receiver.send(at(9.0), &[Arc::new(resolved("a", 9.0))]).await.expect("sent");
     let seen = calls(&mut posted);
     assert_eq!(
         seen,
@@ -97,14 +97,14 @@ async fn alerts_told_together_share_their_message() {
 async fn a_message_that_is_gone_is_posted_anew() {
     let gone = r#"{"ok":false,"error":"message_not_found"}"#;
     let (receiver, mut posted) = bot(move |body| if body.get("ts").is_some() { gone } else { TAKEN }).await;
-    receiver.send(at(0.0), &[Arc::new(firing("a", Level::Warning, 0.0))]).await.expect("told");
-    let receipt = receiver.send(at(9.0), &[Arc::new(raised("a", 9.0))]).await.expect("told");
+    receiver.send(at(0.0), &[Arc::new(firing("a", Level::Warning, 0.0))]).await.expect("sent");
+    let receipt = receiver.send(at(9.0), &[Arc::new(raised("a", 9.0))]).await.expect("sent");
     assert_eq!(receipt.references.len(), 1);
     assert_eq!(calls(&mut posted), ["post: [WARNING] shop/a", "update: [ERROR] shop/a", "post: [ERROR] shop/a"]);
 }
 
 #[tokio::test]
-async fn what_was_told_before_a_failure_is_not_told_twice() {
+async fn what_was_sent_before_a_failure_is_not_sent_twice() {
     let failing = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let switch = Arc::clone(&failing);
     let (receiver, mut posted) = bot(move |body| {
@@ -115,12 +115,12 @@ async fn what_was_told_before_a_failure_is_not_told_twice() {
         TAKEN
     })
     .await;
-    receiver.send(at(0.0), &[Arc::new(firing("a", Level::Warning, 0.0))]).await.expect("told");
+    receiver.send(at(0.0), &[Arc::new(firing("a", Level::Warning, 0.0))]).await.expect("sent");
     let batch = [Arc::new(firing("b", Level::Error, 9.0)), Arc::new(raised("a", 9.0))];
     let error = receiver.send(at(9.0), &batch).await.expect_err("limited");
     assert_eq!((error.reason, error.retry), (SendReason::RateLimited, Retry::Unlimited));
     failing.store(false, std::sync::atomic::Ordering::SeqCst);
-    assert_eq!(receiver.send(at(11.0), &batch).await.expect("told").references.len(), 2);
+    assert_eq!(receiver.send(at(11.0), &batch).await.expect("sent").references.len(), 2);
     let posts = calls(&mut posted).into_iter().filter(|call| call == "post: [ERROR] shop/b").count();
     assert_eq!(posts, 1);
 }
