@@ -276,7 +276,7 @@ fn default_cap() {
     assert!(grown < ROOM as u64 * 8 * 1024, "grown by {} MiB", grown / MIB);
 }
 
-/// Opens `count` connections, with limits on connections and on open files. The test's own files are limited, too.
+/// Opens `connections` with unfinished headers, where `taken` are allowed and `files` may be open.
 fn slow_heads(connections: usize, taken: usize, files: u32) {
     let setup = Setup::new(&format!("limits: {{connections: {taken}}}")).open_files(files);
     let lookout = setup.start();
