@@ -57,7 +57,7 @@ pub type SetLogLevel = Box<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>;
 
 /// Options of a command in addition to the configuration.
 #[derive(Default)]
-pub struct Extras {
+pub struct RunOptions {
     /// Whether to print notifications as well.
     pub console: bool,
     /// Additional rule files as (name, text), which override those of the configuration.
@@ -72,15 +72,20 @@ pub struct Extras {
     pub started: Option<Box<dyn FnOnce(SocketAddr) -> anyhow::Result<()> + Send>>,
 }
 
-impl std::fmt::Debug for Extras {
+impl std::fmt::Debug for RunOptions {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Extras").field("console", &self.console).finish_non_exhaustive()
+        out.debug_struct("RunOptions").field("console", &self.console).finish_non_exhaustive()
     }
 }
 
 /// Runs the sidecar until a signal stops it or a task fails. A reload loads `source` again.
-pub async fn serve(config: Config, source: ConfigSource, extras: Extras, mut signals: Signals) -> anyhow::Result<()> {
-    let Some(running) = signals.unless_stopped(RunningSidecar::start(config, source, extras)).await else {
+pub async fn serve(
+    config: Config,
+    source: ConfigSource,
+    options: RunOptions,
+    mut signals: Signals,
+) -> anyhow::Result<()> {
+    let Some(running) = signals.unless_stopped(RunningSidecar::start(config, source, options)).await else {
         return Ok(());
     };
     let running = running?;
@@ -119,18 +124,18 @@ struct RunningSidecar {
 }
 
 impl RunningSidecar {
-    async fn start(config: Config, source: ConfigSource, extras: Extras) -> anyhow::Result<Self> {
+    async fn start(config: Config, source: ConfigSource, options: RunOptions) -> anyhow::Result<Self> {
         let clock = Clock::system();
         handle_file_size_limit().context("install the handler of SIGXFSZ")?;
         let supervisor = Supervisor::default();
-        let adjust = extras.adjust.clone().unwrap_or_else(|| Arc::new(|_| ()));
+        let adjust = options.adjust.clone().unwrap_or_else(|| Arc::new(|_| ()));
         let first = Arc::clone(&adjust);
         let prepared = tokio::task::spawn_blocking(move || prepare(config, &first)).await??;
         let bound = BoundListener::bind(prepared.config.listen.0, "listen").await?;
         let address = bound.address();
         let certificate = prepared.certificate.clone().map(|key| Arc::new(Certificate::new(key)));
         let tls = certificate.as_ref().map(|shown| server::listener::acceptor(shown, Surface::Main)).transpose()?;
-        let (config, settings) = engine_settings(prepared, extras.console, &extras.rules)?;
+        let (config, settings) = engine_settings(prepared, options.console, &options.rules)?;
         let access = AccessRules::new(&config, address)?;
         let (agent_rules_now, agent_rules) = watch::channel(config.otlp.agents.clone().into());
         let (access_now, access) = watch::channel(Arc::new(access));
@@ -149,7 +154,7 @@ impl RunningSidecar {
         let history = store.history.clone();
         let (monitoring, polls_on) = watch::channel(true);
         let (handle, queues) = EngineHandle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
-        let recorder = recorder(extras.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
+        let recorder = recorder(options.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
         let (engine_own, engine_store) = (Arc::clone(&own), store.clone());
         let parts = EngineParts {
             clock: clock.clone(),
@@ -179,10 +184,10 @@ impl RunningSidecar {
         heartbeat.replace(&config).await;
         let reloader = Arc::new(Reloader {
             source,
-            console: extras.console,
-            rules: extras.rules,
+            console: options.console,
+            rules: options.rules,
             adjust,
-            set_log_level: extras.set_log_level,
+            set_log_level: options.set_log_level,
             started_with: config.clone(),
             handle: handle.clone(),
             store,
@@ -243,7 +248,7 @@ impl RunningSidecar {
             receivers = config.receivers.len(),
             "listening"
         );
-        if let Some(started) = extras.started {
+        if let Some(started) = options.started {
             started(address)?;
         }
         Ok(Self { address, supervisor, reloader, otlp, serving, engine, stop, stop_engine })

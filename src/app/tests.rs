@@ -13,7 +13,7 @@ async fn start(lines: &str) -> (tempfile::TempDir, RunningSidecar) {
     std::fs::write(&file, text).expect("a file");
     let source = ConfigSource { file: Some(file), env: Environment::default() };
     let config = source.load().expect("it is valid");
-    let running = RunningSidecar::start(config, source, Extras::default()).await.expect("it starts");
+    let running = RunningSidecar::start(config, source, RunOptions::default()).await.expect("it starts");
     (dir, running)
 }
 

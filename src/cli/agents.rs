@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::answer::{NO_AGENTS, count, dollars, flag, list, number, parse, seconds, short, text, wider};
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Table, TableColumn};
-use super::terminal::{Colour, Look, print, print_answer};
+use super::terminal::{Colour, OutputStyle, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::{AgentStatus, Level, Time, TokenType};
@@ -42,7 +42,7 @@ pub(super) async fn run(args: &AgentsArgs, env: &Environment) -> anyhow::Result<
         let firing = [("state", "firing".to_owned()), ("limit", "1000".to_owned())];
         let firing = parse(&client.get("/api/alerts", &firing).await?)?;
         let local = LocalTime { now: Clock::system().wall(), zone: TimeZone::system() };
-        print(&render(&parse(&answer)?, &firing, args, Look::of_stdout(), &local))?;
+        print(&render(&parse(&answer)?, &firing, args, OutputStyle::of_stdout(), &local))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -86,7 +86,7 @@ struct LocalTime {
     zone: TimeZone,
 }
 
-fn render(answer: &Value, firing: &Value, args: &AgentsArgs, look: Look, local: &LocalTime) -> String {
+fn render(answer: &Value, firing: &Value, args: &AgentsArgs, style: OutputStyle, local: &LocalTime) -> String {
     let mut agents: Vec<(&str, &Value)> = list(answer, "projects")
         .iter()
         .flat_map(|project| list(project, "agents").iter().map(move |agent| (text(project, "name"), agent)))
@@ -129,7 +129,7 @@ fn render(answer: &Value, firing: &Value, args: &AgentsArgs, look: Look, local: 
             text(agent, "type").into(),
         ]);
     }
-    format!("{}\n{}{}\n", table.render(look), count(agents.len(), "agent"), wider(&table.left_out(look)))
+    format!("{}\n{}{}\n", table.render(style), count(agents.len(), "agent"), wider(&table.left_out(style)))
 }
 
 fn level(firing: &[(Level, &str)]) -> Cell {
@@ -250,7 +250,7 @@ mod tests {
             status: status.map(str::to_owned),
             client: ClientArgs::default(),
         };
-        render(&answer(), &firing(), &args, Look { width: Some(width), colours: false }, &local())
+        render(&answer(), &firing(), &args, OutputStyle { width: Some(width), colours: false }, &local())
     }
 
     #[test]
@@ -306,7 +306,7 @@ mod tests {
             Value::Null,
             serde_json::json!({"projects": [1, {"agents": [null, "x", {"tokens": "many", "progress": {}}]}]}),
         ] {
-            assert!(render(&odd, &odd, &args, Look { width: Some(0), colours: true }, &local()).ends_with('\n'));
+            assert!(render(&odd, &odd, &args, OutputStyle { width: Some(0), colours: true }, &local()).ends_with('\n'));
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::answer::{ago, count, flag, list, number, parse, short_id, text, time, wider};
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Table, TableColumn};
-use super::terminal::{Colour, Look, print, print_answer};
+use super::terminal::{Colour, OutputStyle, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::{Level, Time};
@@ -61,12 +61,12 @@ pub(super) async fn run(args: &AlertsArgs, env: &Environment) -> anyhow::Result<
     if args.client.json {
         print_answer(&answer)?;
     } else {
-        print(&render(&parse(&answer)?, args, Clock::system().now(), Look::of_stdout()))?;
+        print(&render(&parse(&answer)?, args, Clock::system().now(), OutputStyle::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn render(answer: &Value, args: &AlertsArgs, now: Time, look: Look) -> String {
+fn render(answer: &Value, args: &AlertsArgs, now: Time, style: OutputStyle) -> String {
     let alerts = list(answer, "alerts");
     if alerts.is_empty() {
         let is_filtered = args.query().iter().any(|(name, _)| *name != "limit");
@@ -98,7 +98,7 @@ fn render(answer: &Value, args: &AlertsArgs, now: Time, look: Look) -> String {
             text(alert, "message").into(),
         ]);
     }
-    let mut out = format!("{}\n{}", table.render(look), count(active.len(), "active alert"));
+    let mut out = format!("{}\n{}", table.render(style), count(active.len(), "active alert"));
     let total = number(answer, "total").unwrap_or(0.0).max(alerts.len() as f64);
     let hidden = total - (active.len() + shown) as f64;
     if hidden > 0.0 {
@@ -106,7 +106,7 @@ fn render(answer: &Value, args: &AlertsArgs, now: Time, look: Look) -> String {
     } else {
         out.push_str(&format!(", {shown} resolved"));
     }
-    out.push_str(&wider(&table.left_out(look)));
+    out.push_str(&wider(&table.left_out(style)));
     out.push_str("\n`lookout why ID` explains an alert\n");
     out
 }
@@ -143,7 +143,7 @@ mod tests {
 
     fn shown(answer: &Value, width: usize) -> String {
         let now = Time::parse("2026-11-21T02:10:00Z").expect("time");
-        render(answer, &args(), now, Look { width: Some(width), colours: false })
+        render(answer, &args(), now, OutputStyle { width: Some(width), colours: false })
     }
 
     fn args() -> AlertsArgs {

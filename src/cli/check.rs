@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::answer::count;
-use super::terminal::{Look, print};
+use super::terminal::{OutputStyle, print};
 use super::{ConfigArgs, warn};
 use crate::app;
 use crate::config::{ConfigError, Environment, Prepared};
@@ -33,7 +33,7 @@ pub(super) fn run(args: &CheckArgs, env: &Environment) -> anyhow::Result<ExitCod
         }
         Ok(prepared) => {
             print(&summary(&prepared))?;
-            print(&format!("\n{}", receivers::show(&prepared.receivers, &prepared.rules, Look::of_stdout())))?;
+            print(&format!("\n{}", receivers::show(&prepared.receivers, &prepared.rules, OutputStyle::of_stdout())))?;
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {

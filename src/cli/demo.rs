@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::DEFAULT_URL;
 use super::terminal::print;
 use super::{ConfigArgs, logging};
-use crate::app::{self, Extras};
+use crate::app::{self, RunOptions};
 use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::ingest::config::SourceConfig;
@@ -63,7 +63,7 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
         let serving = tokio::spawn(world.clone().serve_page(page, stop.clone()));
         let (agents, driving) = (args.agents, stop.clone());
         let prints = config.receivers.is_empty();
-        let extras = Extras {
+        let options = RunOptions {
             record: None,
             adjust: Some(Arc::new(adjust)),
             set_log_level: Some(Box::new(set_log_level)),
@@ -77,7 +77,7 @@ pub(super) fn run(args: &DemoArgs, env: &Environment) -> anyhow::Result<ExitCode
                 Ok(())
             })),
         };
-        let done = app::serve(config, source, extras, signals).await;
+        let done = app::serve(config, source, options, signals).await;
         stop.cancel();
         serving.await??;
         done?;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::answer::{NO_AGENTS, ago, count, flag, list, number, parse, short, text, time, wider};
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Table, TableColumn};
-use super::terminal::{Colour, Look, print};
+use super::terminal::{Colour, OutputStyle, print};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::ingest::hooks;
@@ -44,7 +44,7 @@ pub(super) async fn run(args: &DoctorArgs, env: &Environment) -> anyhow::Result<
         });
         print(&json!({"agents": agents.collect::<Vec<_>>(), "sources": sources}).to_string())?;
     } else {
-        print(&render(&agents, &sources, Clock::system().now(), Look::of_stdout()))?;
+        print(&render(&agents, &sources, Clock::system().now(), OutputStyle::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -108,7 +108,7 @@ fn diagnose<'v>(status: &'v Value, telemetry: &'v Value) -> Vec<AgentDiagnosis<'
     agents
 }
 
-fn render(agents: &[AgentDiagnosis<'_>], sources: &[String], now: Time, look: Look) -> String {
+fn render(agents: &[AgentDiagnosis<'_>], sources: &[String], now: Time, style: OutputStyle) -> String {
     if agents.is_empty() {
         let sources: String = sources.iter().map(|advice| format!("{advice}\n")).collect();
         return format!("{NO_AGENTS}\n{sources}");
@@ -141,8 +141,8 @@ fn render(agents: &[AgentDiagnosis<'_>], sources: &[String], now: Time, look: Lo
         0 => "nothing to fix".to_owned(),
         some => count(some, "thing") + " to fix",
     };
-    let (agents, wider) = (count(agents.len(), "agent"), wider(&table.left_out(look)));
-    format!("{}\n{}{agents}, {summary}{wider}\n", table.render(look), advice.concat())
+    let (agents, wider) = (count(agents.len(), "agent"), wider(&table.left_out(style)));
+    format!("{}\n{}{agents}, {summary}{wider}\n", table.render(style), advice.concat())
 }
 
 impl AgentDiagnosis<'_> {
@@ -278,7 +278,12 @@ mod tests {
 
     fn shown(status: &Value, telemetry: &Value) -> String {
         let now = Time::parse("2026-11-21T12:01:00Z").expect("a time");
-        render(&diagnose(status, telemetry), &advice_on_sources(status), now, Look { width: Some(160), colours: false })
+        render(
+            &diagnose(status, telemetry),
+            &advice_on_sources(status),
+            now,
+            OutputStyle { width: Some(160), colours: false },
+        )
     }
 
     #[test]

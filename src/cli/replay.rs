@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use super::terminal::{Look, print};
+use super::terminal::{OutputStyle, print};
 use super::{ConfigArgs, warn};
 use crate::config::{Config, Environment};
 use crate::machine::Simulation;
@@ -135,7 +135,7 @@ pub(super) fn run(args: &ReplayArgs, env: &Environment) -> anyhow::Result<ExitCo
     if args.json {
         print(&report::json(&played, &rows).to_string())?;
     } else {
-        print(&report::text(&played, &rows, args.all, Look::of_stdout()))?;
+        print(&report::text(&played, &rows, args.all, OutputStyle::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

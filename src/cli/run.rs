@@ -29,12 +29,12 @@ pub(super) fn run(args: &RunArgs, env: &Environment) -> anyhow::Result<ExitCode>
         let Some(config) = signals.unless_stopped(read(&source)).await else { return Ok(ExitCode::SUCCESS) };
         let config = config?;
         let set_log_level = logging::init(&config.log)?;
-        let extras = app::Extras {
+        let options = app::RunOptions {
             record: args.record.clone(),
             set_log_level: Some(Box::new(set_log_level)),
-            ..app::Extras::default()
+            ..app::RunOptions::default()
         };
-        app::serve(config, source, extras, signals).await?;
+        app::serve(config, source, options, signals).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -11,7 +11,7 @@ use super::author;
 use super::client::{Client, ClientArgs};
 use super::ids;
 use super::table::{Cell, Table, TableColumn};
-use super::terminal::{Look, print, print_answer};
+use super::terminal::{OutputStyle, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::Time;
@@ -58,7 +58,7 @@ pub(super) async fn run(args: &SilenceArgs, env: &Environment) -> anyhow::Result
     } else if args.end.is_some() {
         print("silence ended; alerts that still fire are notified now")?;
     } else if args.matchers.is_empty() {
-        print(&render(&parse(&answer)?, Clock::system().now(), Look::of_stdout()))?;
+        print(&render(&parse(&answer)?, Clock::system().now(), OutputStyle::of_stdout()))?;
     } else {
         let answer = parse(&answer)?;
         print(&created(&answer, Clock::system().now()))?;
@@ -94,7 +94,7 @@ fn created(silence: &Value, now: Time) -> String {
     format!("silenced {}{until}; `lookout silence --end {}` ends it", matchers(silence), text(silence, "id"))
 }
 
-fn render(answer: &Value, now: Time, look: Look) -> String {
+fn render(answer: &Value, now: Time, style: OutputStyle) -> String {
     let silences = list(answer, "silences");
     if silences.is_empty() {
         return "no silences; `lookout silence rule=AgentIdle --for 2h` creates one\n".to_owned();
@@ -117,7 +117,7 @@ fn render(answer: &Value, now: Time, look: Look) -> String {
             text(silence, "comment").into(),
         ]);
     }
-    format!("{}\n", table.render(look))
+    format!("{}\n", table.render(style))
 }
 
 #[cfg(test)]
@@ -151,10 +151,10 @@ mod tests {
     fn silences_are_listed() {
         let answer = json!({"silences": [{"id": "0badcafe", "matchers": {"rule": "AgentIdle", "agent_name": "w*"}, "starts_at": "2026-11-21T02:00:00Z", "ends_at": "2026-11-21T04:00:00Z", "created_by": "ann", "comment": "planned"}]});
         let now = Time::parse("2026-11-21T03:00:00Z").expect("time");
-        insta::assert_snapshot!(render(&answer, now, Look { width: Some(120), colours: false }), @"
+        insta::assert_snapshot!(render(&answer, now, OutputStyle { width: Some(120), colours: false }), @"
         ID        MATCHERS                       STARTS   ENDS  CREATED BY  COMMENT
         0badcafe  agent_name=w*, rule=AgentIdle  1h ago  in 1h  ann         planned
         ");
-        assert!(render(&json!({}), now, Look { width: None, colours: false }).starts_with("no silences; "));
+        assert!(render(&json!({}), now, OutputStyle { width: None, colours: false }).starts_with("no silences; "));
     }
 }

@@ -10,7 +10,7 @@ use super::answer::{
 };
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Table, TableColumn};
-use super::terminal::{Colour, Look, print, print_answer};
+use super::terminal::{Colour, OutputStyle, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::{AgentStatus, Time};
@@ -30,35 +30,35 @@ pub(super) async fn run(args: &StatusArgs, env: &Environment) -> anyhow::Result<
     if args.client.json {
         print_answer(&answer)?;
     } else {
-        print(&render(&parse(&answer)?, &client.address(), Clock::system().now(), Look::of_stdout()))?;
+        print(&render(&parse(&answer)?, &client.address(), Clock::system().now(), OutputStyle::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn render(answer: &Value, address: &str, now: Time, look: Look) -> String {
-    let mut parts = vec![summary(answer, address, look)];
+fn render(answer: &Value, address: &str, now: Time, style: OutputStyle) -> String {
+    let mut parts = vec![summary(answer, address, style)];
     parts.extend([
-        projects(answer, look),
-        components(answer, look),
-        sources(answer, now, look),
-        receivers(answer, look),
+        projects(answer, style),
+        components(answer, style),
+        sources(answer, now, style),
+        receivers(answer, style),
     ]);
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
 }
 
-fn summary(answer: &Value, address: &str, look: Look) -> String {
+fn summary(answer: &Value, address: &str, style: OutputStyle) -> String {
     let health = text(answer, "health");
     let mut first = vec![format!("lookout at {address}")];
     if !health.is_empty() {
-        first.push(look.paint(Colour::of_severity(health), health));
+        first.push(style.paint(Colour::of_severity(health), health));
     }
     if flag(answer, "monitoring") == Some(false) {
-        first.push(look.paint(Some(Colour::Warn), "monitoring stopped"));
+        first.push(style.paint(Some(Colour::Warn), "monitoring stopped"));
     }
     if let Some(unresolved) = number(answer, "unresolved_alerts") {
         let colour = (unresolved > 0.0).then_some(Colour::Warn);
-        first.push(look.paint(colour, &count(unresolved as usize, "active alert")));
+        first.push(style.paint(colour, &count(unresolved as usize, "active alert")));
     }
     let metrics = answer.get("last_metrics").unwrap_or(&Value::Null);
     // Unknown is not zero: without any token count the sum is left out.
@@ -80,7 +80,7 @@ fn summary(answer: &Value, address: &str, look: Look) -> String {
     out
 }
 
-fn projects(answer: &Value, look: Look) -> String {
+fn projects(answer: &Value, style: OutputStyle) -> String {
     let projects = list(answer, "projects");
     if projects.is_empty() {
         return format!("{NO_AGENTS}\n");
@@ -113,11 +113,11 @@ fn projects(answer: &Value, look: Look) -> String {
             by_status.join(", ").into(),
         ]);
     }
-    table.render(look)
+    table.render(style)
 }
 
 /// Components that are not OK.
-fn components(answer: &Value, look: Look) -> String {
+fn components(answer: &Value, style: OutputStyle) -> String {
     let mut table = Table::new([
         TableColumn::text("PROJECT"),
         TableColumn::text("COMPONENT"),
@@ -137,10 +137,10 @@ fn components(answer: &Value, look: Look) -> String {
             ]);
         }
     }
-    if any { table.render(look) } else { String::new() }
+    if any { table.render(style) } else { String::new() }
 }
 
-fn sources(answer: &Value, now: Time, look: Look) -> String {
+fn sources(answer: &Value, now: Time, style: OutputStyle) -> String {
     let sources = list(answer, "sources");
     if sources.is_empty() {
         return String::new();
@@ -170,10 +170,10 @@ fn sources(answer: &Value, now: Time, look: Look) -> String {
             error_of(source).into(),
         ]);
     }
-    table.render(look)
+    table.render(style)
 }
 
-fn receivers(answer: &Value, look: Look) -> String {
+fn receivers(answer: &Value, style: OutputStyle) -> String {
     let receivers = list(answer, "receivers");
     if receivers.is_empty() {
         return format!("{NO_RECEIVERS}\n");
@@ -194,7 +194,7 @@ fn receivers(answer: &Value, look: Look) -> String {
             Cell::new(error_of(receiver), Some(Colour::Bad)),
         ]);
     }
-    table.render(look)
+    table.render(style)
 }
 
 /// The last error; the answer has it as a text, or as an object with a reason.
@@ -215,7 +215,7 @@ mod tests {
 
     fn shown(answer: &Value, width: usize) -> String {
         let now = Time::parse("2026-11-21T02:10:00Z").expect("time");
-        render(answer, "http://127.0.0.1:9797", now, Look { width: Some(width), colours: false })
+        render(answer, "http://127.0.0.1:9797", now, OutputStyle { width: Some(width), colours: false })
     }
 
     fn answer() -> Value {

@@ -3,7 +3,7 @@
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use super::terminal::{Colour, Look};
+use super::terminal::{Colour, OutputStyle};
 use crate::text::clean;
 
 /// Spaces between two columns.
@@ -89,8 +89,8 @@ impl<const N: usize> Table<N> {
     }
 
     /// The titles of columns that [`Table::render`] leaves out for want of width.
-    pub(super) fn left_out(&self, look: Look) -> Vec<&'static str> {
-        let widths = self.widths(look.width);
+    pub(super) fn left_out(&self, style: OutputStyle) -> Vec<&'static str> {
+        let widths = self.widths(style.width);
         let columns = self.columns.iter().enumerate().zip(widths);
         columns
             .filter(|((place, _), width)| width.is_none() && !self.is_empty(*place))
@@ -104,8 +104,8 @@ impl<const N: usize> Table<N> {
     }
 
     /// The table as text: a line of titles, then a line for each row.
-    pub(super) fn render(&self, look: Look) -> String {
-        let widths = self.widths(look.width);
+    pub(super) fn render(&self, style: OutputStyle) -> String {
+        let widths = self.widths(style.width);
         let mut out = String::new();
         let titles = self.columns.map(|column| Cell::new(column.title, Some(Colour::Bold)));
         for row in std::iter::once(&titles).chain(&self.rows) {
@@ -119,7 +119,7 @@ impl<const N: usize> Table<N> {
                 let (before, after) = if column.right { (space, 0) } else { (0, space) };
                 if !text.is_empty() {
                     line.push_str(&" ".repeat(spaces + before));
-                    line.push_str(&look.paint(cell.colour, &text));
+                    line.push_str(&style.paint(cell.colour, &text));
                     spaces = after + GAP;
                 } else {
                     spaces += width + GAP;
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn columns_align_by_display_width() {
-        insta::assert_snapshot!(table().render(Look { width: None, colours: false }), @"
+        insta::assert_snapshot!(table().render(OutputStyle { width: None, colours: false }), @"
         NAME                   N  WHAT
         日本語のエージェント  12  red alert
         b                         a much longer text than fits
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn the_widest_columns_are_cut_to_fit() {
-        let text = table().render(Look { width: Some(30), colours: false });
+        let text = table().render(OutputStyle { width: Some(30), colours: false });
         insta::assert_snapshot!(text, @"
         NAME           N  WHAT
         日本語のエ…   12  red alert
@@ -234,9 +234,9 @@ mod tests {
         ]);
         table.push(["worker-1".into(), "task-1".into(), "12.3k".into(), "".into()]);
         let titles = |width| {
-            let look = Look { width: Some(width), colours: false };
-            let titles = table.render(look).lines().next().unwrap_or_default().to_owned();
-            (titles, table.left_out(look))
+            let style = OutputStyle { width: Some(width), colours: false };
+            let titles = table.render(style).lines().next().unwrap_or_default().to_owned();
+            (titles, table.left_out(style))
         };
         assert_eq!(titles(80), ("AGENT     TASK    TOKENS".to_owned(), vec![]), "nothing is known of the cost");
         assert_eq!(titles(20), ("AGENT     TASK".to_owned(), vec!["TOKENS"]));
@@ -245,14 +245,14 @@ mod tests {
 
     #[test]
     fn colours_do_not_count_as_width() {
-        let text = table().render(Look { width: Some(30), colours: true });
+        let text = table().render(OutputStyle { width: Some(30), colours: true });
         assert!(text.contains("\u{1b}[31mred alert\u{1b}[0m"), "{text:?}");
     }
 
     #[test]
     fn a_terminal_without_width_causes_no_panic() {
         for width in 0..20 {
-            assert_eq!(table().render(Look { width: Some(width), colours: false }).lines().count(), 3);
+            assert_eq!(table().render(OutputStyle { width: Some(width), colours: false }).lines().count(), 3);
         }
     }
 }

@@ -10,14 +10,14 @@ use crate::text::clean_lines;
 
 /// The layout of tables and reports.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Look {
+pub(super) struct OutputStyle {
     /// Columns of the terminal; `None` cuts nothing, for output that goes into a pipe or file.
     pub(super) width: Option<usize>,
     /// Whether ANSI colours are used.
     pub(super) colours: bool,
 }
 
-impl Look {
+impl OutputStyle {
     /// The layout for standard output: the width is `COLUMNS`, else the terminal's; colours follow the terminal,
     /// `NO_COLOR` and `CLICOLOR_FORCE`.
     pub(super) fn of_stdout() -> Self {

@@ -24,7 +24,7 @@ use clap::Args;
 pub use file::RuleTest;
 
 use super::answer::count;
-use super::terminal::{Colour, Look, print};
+use super::terminal::{Colour, OutputStyle, print};
 use super::warn;
 use crate::config::ConfigError;
 use crate::config::rule_tests::{self, RuleTests};
@@ -59,7 +59,7 @@ struct FileResult {
 
 /// Runs all tests. Exit code 0 if all passed, 1 if one failed, 2 if a file is invalid.
 pub(super) fn run(args: &TestRulesArgs) -> anyhow::Result<ExitCode> {
-    let look = Look::of_stdout();
+    let style = OutputStyle::of_stdout();
     let mut results = Vec::new();
     for path in &args.files {
         let outcome = load(path).map(|tests| {
@@ -67,7 +67,7 @@ pub(super) fn run(args: &TestRulesArgs) -> anyhow::Result<ExitCode> {
             tests.tests.iter().map(|test| (test.name.clone(), outcome(test, &tests, folder))).collect()
         });
         let result = FileResult { path: path.clone(), outcome };
-        print_result(&result, look)?;
+        print_result(&result, style)?;
         results.push(result);
     }
     if let Some(path) = &args.junit {
@@ -139,13 +139,13 @@ fn resolve_names(tests: &mut RuleTests<RuleTest>) -> Vec<Problem> {
     problems
 }
 
-/// Runs one test and calls `look` at each of its intervals. The error is why the test can't run.
+/// Runs one test and calls `observe` at each of its intervals. The error is why the test can't run.
 pub fn watch(
     test: &RuleTest,
     tests: &RuleTests<RuleTest>,
-    look: &mut dyn FnMut(Duration, &Simulation),
+    observe: &mut dyn FnMut(Duration, &Simulation),
 ) -> Result<(), Problem> {
-    play::play(test, &tests.config, tests.start, look).map(drop)
+    play::play(test, &tests.config, tests.start, observe).map(drop)
 }
 
 /// The failures of one test; empty if it passed.
@@ -156,7 +156,7 @@ fn outcome(test: &RuleTest, tests: &RuleTests<RuleTest>, folder: &Path) -> Vec<S
     }
 }
 
-fn print_result(result: &FileResult, look: Look) -> anyhow::Result<()> {
+fn print_result(result: &FileResult, style: OutputStyle) -> anyhow::Result<()> {
     let tests = match &result.outcome {
         Ok(tests) => tests,
         Err(error) => {
@@ -164,10 +164,10 @@ fn print_result(result: &FileResult, look: Look) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    print(&look.paint(Some(Colour::Bold), &result.path.display().to_string()))?;
+    print(&style.paint(Some(Colour::Bold), &result.path.display().to_string()))?;
     for (name, failures) in tests {
         let (mark, colour) = if failures.is_empty() { ("ok    ", Colour::Good) } else { ("FAILED", Colour::Bad) };
-        print(&format!("  {} {}", look.paint(Some(colour), mark), clean(name, MAX_LINE)))?;
+        print(&format!("  {} {}", style.paint(Some(colour), mark), clean(name, MAX_LINE)))?;
         for line in failures.iter().flat_map(|failure| failure.lines()) {
             print(&format!("         {}", clean(line, MAX_LINE)))?;
         }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::answer::{ago, count, list, parse, text, time, to_second};
 use super::client::{Client, ClientArgs};
 use super::ids;
-use super::terminal::{Colour, Look, print, print_answer};
+use super::terminal::{Colour, OutputStyle, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::Time;
@@ -35,12 +35,12 @@ pub(super) async fn run(args: &WhyArgs, env: &Environment) -> anyhow::Result<Exi
     if args.client.json {
         print_answer(&answer)?;
     } else {
-        print(&render(&parse(&answer)?, args.all, Clock::system().now(), Look::of_stdout()))?;
+        print(&render(&parse(&answer)?, args.all, Clock::system().now(), OutputStyle::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn render(answer: &Value, all: bool, now: Time, look: Look) -> String {
+fn render(answer: &Value, all: bool, now: Time, style: OutputStyle) -> String {
     let mut out = String::new();
     let mut id = "ID";
     if let Some(alert) = answer.get("alert").filter(|alert| !alert.is_null()) {
@@ -50,7 +50,7 @@ fn render(answer: &Value, all: bool, now: Time, look: Look) -> String {
         let time = time(alert, key).or_else(|| time(alert, "started_at"));
         let how_long = time.map(|time| format!(" for {}", ago(now, Some(time)))).unwrap_or_default();
         let headline = format!("{} on {subject}: {level}, {state}{how_long}", text(alert, "rule"));
-        out.push_str(&format!("{}\n{}\n", look.paint(Colour::of_severity(level), &headline), text(alert, "message")));
+        out.push_str(&format!("{}\n{}\n", style.paint(Colour::of_severity(level), &headline), text(alert, "message")));
         let action = text(alert, "action");
         if !action.is_empty() && state != "resolved" {
             out.push_str(&format!("{action}\n"));
@@ -63,7 +63,7 @@ fn render(answer: &Value, all: bool, now: Time, look: Look) -> String {
     let first = if all { 0 } else { firings.last().copied().unwrap_or(0) };
     if first > 0 {
         let earlier = count(firings.len() - 1, "earlier firing");
-        out.push_str(&look.paint(Some(Colour::Dim), &format!("{earlier}; `lookout why {id} --all` shows all\n")));
+        out.push_str(&style.paint(Some(Colour::Dim), &format!("{earlier}; `lookout why {id} --all` shows all\n")));
     }
     let mut version = "";
     for (place, entry) in timeline.iter().enumerate().skip(first) {
@@ -73,7 +73,7 @@ fn render(answer: &Value, all: bool, now: Time, look: Look) -> String {
         let current = text(entry, "rule_version");
         if !current.is_empty() && current != version {
             if !version.is_empty() {
-                out.push_str(&look.paint(Some(Colour::Dim), &format!("the rule changed, version {current}\n")));
+                out.push_str(&style.paint(Some(Colour::Dim), &format!("the rule changed, version {current}\n")));
             }
             version = current;
         }
@@ -127,8 +127,8 @@ mod tests {
             "receivers": [{"receiver": "ops", "text": "notified; repeats at 2026-11-21T06:00:00Z"}],
         });
         let now = Time::parse("2026-11-21T03:10:00Z").expect("a time");
-        let look = Look { width: None, colours: false };
-        insta::assert_snapshot!(render(&answer, false, now, look), @"
+        let style = OutputStyle { width: None, colours: false };
+        insta::assert_snapshot!(render(&answer, false, now, style), @"
         AgentIdle on shop/worker-1: warning, firing for 1h9m
         shop/worker-1: no activity for 7m (limit 5m)
         Check its terminal.
@@ -142,7 +142,7 @@ mod tests {
         receivers now:
           ops: notified; repeats at 2026-11-21T06:00:00Z
         ");
-        insta::assert_snapshot!(render(&answer, true, now, look), @"
+        insta::assert_snapshot!(render(&answer, true, now, style), @"
         AgentIdle on shop/worker-1: warning, firing for 1h9m
         shop/worker-1: no activity for 7m (limit 5m)
         Check its terminal.
@@ -159,6 +159,6 @@ mod tests {
         receivers now:
           ops: notified; repeats at 2026-11-21T06:00:00Z
         ");
-        assert_eq!(render(&serde_json::json!({}), false, now, look), "");
+        assert_eq!(render(&serde_json::json!({}), false, now, style), "");
     }
 }

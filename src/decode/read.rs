@@ -38,7 +38,7 @@ pub enum Scalar<'a> {
 }
 
 /// A visitor of a value of any type.
-pub trait Read<'de> {
+pub trait JsonVisitor<'de> {
     /// Visits an object. By default it is skipped and visited as [`Scalar::Other`].
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
@@ -56,9 +56,9 @@ pub trait Read<'de> {
 }
 
 /// Deserializes the next value with the visitor in it.
-pub struct Seed<'x, T>(pub &'x mut T);
+pub struct VisitorSeed<'x, T>(pub &'x mut T);
 
-impl<'de, T: Read<'de>> DeserializeSeed<'de> for Seed<'_, T> {
+impl<'de, T: JsonVisitor<'de>> DeserializeSeed<'de> for VisitorSeed<'_, T> {
     type Value = ();
 
     #[inline]
@@ -67,7 +67,7 @@ impl<'de, T: Read<'de>> DeserializeSeed<'de> for Seed<'_, T> {
     }
 }
 
-impl<'de, T: Read<'de>> Visitor<'de> for Seed<'_, T> {
+impl<'de, T: JsonVisitor<'de>> Visitor<'de> for VisitorSeed<'_, T> {
     type Value = ();
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -120,7 +120,7 @@ impl<'de, T: Read<'de>> Visitor<'de> for Seed<'_, T> {
     }
 }
 
-impl<'de> Read<'de> for Scalar<'de> {
+impl<'de> JsonVisitor<'de> for Scalar<'de> {
     #[inline]
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         *self = value;
@@ -132,15 +132,15 @@ impl<'de> serde::Deserialize<'de> for Scalar<'de> {
     #[inline]
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         let mut value = Scalar::Null;
-        Seed(&mut value).deserialize(input)?;
+        VisitorSeed(&mut value).deserialize(input)?;
         Ok(value)
     }
 }
 
 /// Deserializes a key of an object with the function in it, without copying it.
-pub struct Key<F>(pub F);
+pub struct KeySeed<F>(pub F);
 
-impl<'de, K, F: FnOnce(&str) -> K> DeserializeSeed<'de> for Key<F> {
+impl<'de, K, F: FnOnce(&str) -> K> DeserializeSeed<'de> for KeySeed<F> {
     type Value = K;
 
     #[inline]
@@ -149,7 +149,7 @@ impl<'de, K, F: FnOnce(&str) -> K> DeserializeSeed<'de> for Key<F> {
     }
 }
 
-impl<K, F: FnOnce(&str) -> K> Visitor<'_> for Key<F> {
+impl<K, F: FnOnce(&str) -> K> Visitor<'_> for KeySeed<F> {
     type Value = K;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -164,24 +164,24 @@ impl<K, F: FnOnce(&str) -> K> Visitor<'_> for Key<F> {
 
 /// A value is invalid for its field; the text describes what is expected.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Unfit(pub &'static str);
+pub struct UnexpectedValue(pub &'static str);
 
 impl<'a> Scalar<'a> {
     /// Text of at most `limit` bytes without control characters; `None` for null and for nothing but those.
     #[inline]
-    pub fn text(self, limit: usize) -> Result<Option<Cow<'a, str>>, Unfit> {
+    pub fn text(self, limit: usize) -> Result<Option<Cow<'a, str>>, UnexpectedValue> {
         let kept = match self {
             Scalar::Null => return Ok(None),
             Scalar::Text(Cow::Borrowed(text)) => text::clean(text, limit),
             Scalar::Text(Cow::Owned(text)) => Cow::Owned(text::clean(&text, limit).into_owned()),
-            _ => return Err(Unfit("text")),
+            _ => return Err(UnexpectedValue("text")),
         };
         Ok((!kept.is_empty()).then_some(kept))
     }
 
     /// A cumulative count.
     #[inline]
-    pub fn count(&self) -> Result<Option<u64>, Unfit> {
+    pub fn count(&self) -> Result<Option<u64>, UnexpectedValue> {
         match *self {
             Scalar::Null => Ok(None),
             Scalar::Whole(count) if count <= MAX_COUNT => Ok(Some(count)),
@@ -189,55 +189,59 @@ impl<'a> Scalar<'a> {
             Scalar::Number(count) if count >= 0.0 && count.fract() == 0.0 && count <= MAX_COUNT as f64 => {
                 Ok(Some(count as u64))
             }
-            _ => Err(Unfit("a whole number from 0 to 2^53")),
+            _ => Err(UnexpectedValue("a whole number from 0 to 2^53")),
         }
     }
 
     /// A number within `range`.
     #[inline]
-    pub fn number(&self, range: std::ops::RangeInclusive<f64>, unfit: Unfit) -> Result<Option<f64>, Unfit> {
+    pub fn number(
+        &self,
+        range: std::ops::RangeInclusive<f64>,
+        expected: UnexpectedValue,
+    ) -> Result<Option<f64>, UnexpectedValue> {
         let number = match *self {
             Scalar::Null => return Ok(None),
             Scalar::Whole(number) => number as f64,
             Scalar::Number(number) => number,
-            _ => return Err(unfit),
+            _ => return Err(expected),
         };
-        if range.contains(&number) { Ok(Some(number)) } else { Err(unfit) }
+        if range.contains(&number) { Ok(Some(number)) } else { Err(expected) }
     }
 
     /// An amount of money.
-    pub fn amount(&self) -> Result<Option<f64>, Unfit> {
-        self.number(0.0..=MAX_AMOUNT, Unfit("an amount in US dollars, 0 or more"))
+    pub fn amount(&self) -> Result<Option<f64>, UnexpectedValue> {
+        self.number(0.0..=MAX_AMOUNT, UnexpectedValue("an amount in US dollars, 0 or more"))
     }
 
     /// A duration in seconds, up to ten years.
-    pub fn seconds(&self) -> Result<Option<Duration>, Unfit> {
-        let seconds = self.number(0.0..=315_576_000.0, Unfit("a number of seconds, 0 or more"))?;
+    pub fn seconds(&self) -> Result<Option<Duration>, UnexpectedValue> {
+        let seconds = self.number(0.0..=315_576_000.0, UnexpectedValue("a number of seconds, 0 or more"))?;
         Ok(seconds.map(Duration::from_secs_f64))
     }
 
     /// A timestamp: RFC 3339, Unix seconds or milliseconds. `None` up to the epoch, which programs use for "never" (0,
     /// `0001-01-01T00:00:00Z`).
     #[inline]
-    pub fn time(&self) -> Result<Option<Time>, Unfit> {
-        const UNFIT: Unfit = Unfit("a time such as 2026-11-21T02:00:00Z, or Unix seconds");
+    pub fn time(&self) -> Result<Option<Time>, UnexpectedValue> {
+        const EXPECTED: UnexpectedValue = UnexpectedValue("a time such as 2026-11-21T02:00:00Z, or Unix seconds");
         let time = match self {
             Scalar::Null => return Ok(None),
-            Scalar::Text(text) => Time::parse(text).ok_or(UNFIT)?,
+            Scalar::Text(text) => Time::parse(text).ok_or(EXPECTED)?,
             _ => {
-                let number = self.number(0.0..=f64::MAX, UNFIT)?.unwrap_or_default();
-                Time::from_secs_f64(if number >= MILLIS_FROM { number / 1000.0 } else { number }).ok_or(UNFIT)?
+                let number = self.number(0.0..=f64::MAX, EXPECTED)?.unwrap_or_default();
+                Time::from_secs_f64(if number >= MILLIS_FROM { number / 1000.0 } else { number }).ok_or(EXPECTED)?
             }
         };
         Ok((time.as_millis() > 0).then_some(time))
     }
 
     /// A boolean.
-    pub fn flag(&self) -> Result<Option<bool>, Unfit> {
+    pub fn flag(&self) -> Result<Option<bool>, UnexpectedValue> {
         match *self {
             Scalar::Null => Ok(None),
             Scalar::Flag(flag) => Ok(Some(flag)),
-            _ => Err(Unfit("true or false")),
+            _ => Err(UnexpectedValue("true or false")),
         }
     }
 

@@ -17,35 +17,35 @@ const MAX_WAIT: Duration = Duration::from_secs(32 * 86_400);
 /// Maximum number of words of one time.
 const MAX_WORDS: usize = 12;
 /// Phrases before a time, with the kinds of time that may follow. Of phrases with a common prefix the longer is first.
-const MARKERS: [(&str, Follows); 23] = [
-    ("resets_in_seconds", Follows::Seconds),
-    ("retry_after_seconds", Follows::Seconds),
-    ("retry_after_ms", Follows::Millis),
-    ("retry-after-ms", Follows::Millis),
-    ("retry-after", Follows::Header),
-    ("retry_after", Follows::Header),
-    ("retryafter", Follows::Header),
-    ("retry after", Follows::Header),
-    ("retrydelay", Follows::Header),
-    ("resets_at", Follows::Date),
-    ("resetsat", Follows::Date),
-    ("reset_at", Follows::Date),
-    ("resets in", Follows::Wait),
-    ("reset in", Follows::Wait),
-    ("reset after", Follows::Wait),
-    ("again after", Follows::Either),
-    ("again in", Follows::Wait),
-    ("retry in", Follows::Wait),
-    ("again at", Follows::Date),
-    ("available at", Follows::Date),
-    ("resets", Follows::Date),
-    ("reset at", Follows::Date),
-    ("regain access", Follows::Date),
+const MARKERS: [(&str, TimeKind); 23] = [
+    ("resets_in_seconds", TimeKind::Seconds),
+    ("retry_after_seconds", TimeKind::Seconds),
+    ("retry_after_ms", TimeKind::Millis),
+    ("retry-after-ms", TimeKind::Millis),
+    ("retry-after", TimeKind::Header),
+    ("retry_after", TimeKind::Header),
+    ("retryafter", TimeKind::Header),
+    ("retry after", TimeKind::Header),
+    ("retrydelay", TimeKind::Header),
+    ("resets_at", TimeKind::Date),
+    ("resetsat", TimeKind::Date),
+    ("reset_at", TimeKind::Date),
+    ("resets in", TimeKind::Wait),
+    ("reset in", TimeKind::Wait),
+    ("reset after", TimeKind::Wait),
+    ("again after", TimeKind::Either),
+    ("again in", TimeKind::Wait),
+    ("retry in", TimeKind::Wait),
+    ("again at", TimeKind::Date),
+    ("available at", TimeKind::Date),
+    ("resets", TimeKind::Date),
+    ("reset at", TimeKind::Date),
+    ("regain access", TimeKind::Date),
 ];
 
 /// The kind of time after a phrase.
 #[derive(Clone, Copy)]
-enum Follows {
+enum TimeKind {
     /// A duration with a unit.
     Wait,
     /// A date or time.
@@ -66,7 +66,7 @@ pub fn retry_at(text: &str, now: Time) -> Option<Time> {
 
 /// The time in a `Retry-After` header or field: seconds, a duration, or a date.
 pub fn retry_after(value: &str, now: Time) -> Option<Time> {
-    followed(Follows::Header, &plain(value), now, &TimeZone::UTC)
+    followed(TimeKind::Header, &plain(value), now, &TimeZone::UTC)
 }
 
 fn retry_at_in(text: &str, now: Time, local: &TimeZone) -> Option<Time> {
@@ -75,13 +75,12 @@ fn retry_at_in(text: &str, now: Time, local: &TimeZone) -> Option<Time> {
     let mut rest = text.as_str();
     loop {
         // The first phrase that is followed by a time. A bar with a number needs no phrase.
-        let found =
-            MARKERS.iter().filter_map(|(marker, follows)| Some((rest.find(marker)?, marker.len(), Some(*follows))));
+        let found = MARKERS.iter().filter_map(|(marker, kind)| Some((rest.find(marker)?, marker.len(), Some(*kind))));
         let bar = rest.find("reached|").map(|at| (at, "reached|".len(), None));
-        let (at, length, follows) = found.chain(bar).min_by_key(|(at, length, _)| (*at, usize::MAX - length))?;
+        let (at, length, kind) = found.chain(bar).min_by_key(|(at, length, _)| (*at, usize::MAX - length))?;
         rest = rest.get(at + length..)?;
-        let time = match follows {
-            Some(follows) => followed(follows, rest, now, local),
+        let time = match kind {
+            Some(kind) => followed(kind, rest, now, local),
             None => number(rest).and_then(|(number, _)| unix(number)),
         };
         if let Some(time) = time.filter(|time| is_plausible(*time, now)) {
@@ -104,21 +103,21 @@ fn plain(text: &str) -> String {
 }
 
 /// The time at the start of `rest`.
-fn followed(follows: Follows, rest: &str, now: Time, local: &TimeZone) -> Option<Time> {
+fn followed(kind: TimeKind, rest: &str, now: Time, local: &TimeZone) -> Option<Time> {
     let rest = rest.trim_start_matches([' ', ':']);
     let seconds = |scale: f64| {
         let (count, _) = number(rest)?;
         Some(now.plus(Duration::try_from_secs_f64(count * scale).ok()?))
     };
     let waits = |bare: bool| wait_of(rest, bare).map(|wait| now.plus(wait));
-    match follows {
-        Follows::Wait => waits(false),
-        Follows::Date => date_time(rest, now, local),
-        Follows::Either => waits(false).or_else(|| date_time(rest, now, local)),
+    match kind {
+        TimeKind::Wait => waits(false),
+        TimeKind::Date => date_time(rest, now, local),
+        TimeKind::Either => waits(false).or_else(|| date_time(rest, now, local)),
         // A date is tried first, since `2026-12-03` starts with a number too.
-        Follows::Header => date_time(rest, now, local).or_else(|| waits(true)),
-        Follows::Seconds => seconds(1.0),
-        Follows::Millis => seconds(0.001),
+        TimeKind::Header => date_time(rest, now, local).or_else(|| waits(true)),
+        TimeKind::Seconds => seconds(1.0),
+        TimeKind::Millis => seconds(0.001),
     }
 }
 

@@ -39,9 +39,9 @@ pub struct Inbox {
     readers: mpsc::Receiver<TelemetryRequest>,
 }
 
-/// What kind of body it is.
+/// The kind of an export.
 #[derive(Debug)]
-enum Holds {
+enum ExportKind {
     /// An export of OTLP, and whether it is gzip.
     Export(Signal, Encoding, bool),
     /// Calls that LiteLLM's callback posts, and the identity of their sender.
@@ -51,7 +51,7 @@ enum Holds {
 /// A body in the queue.
 #[derive(Debug)]
 struct Export {
-    holds: Holds,
+    kind: ExportKind,
     body: Bytes,
     reply: oneshot::Sender<Result<(ExportOutcome, Option<Applied>), ExportError>>,
 }
@@ -100,17 +100,17 @@ impl TelemetryHandle {
         is_gzip: bool,
         body: Bytes,
     ) -> Result<ExportOutcome, ExportError> {
-        self.take(Holds::Export(signal, encoding, is_gzip), body).await
+        self.take(ExportKind::Export(signal, encoding, is_gzip), body).await
     }
 
     /// Ingests the calls that LiteLLM's generic API callback posts.
     pub async fn litellm(&self, sender: SenderIdentity, body: Bytes) -> Result<ExportOutcome, ExportError> {
-        self.take(Holds::Calls(sender), body).await
+        self.take(ExportKind::Calls(sender), body).await
     }
 
-    async fn take(&self, holds: Holds, body: Bytes) -> Result<ExportOutcome, ExportError> {
+    async fn take(&self, kind: ExportKind, body: Bytes) -> Result<ExportOutcome, ExportError> {
         let (reply, answer) = oneshot::channel();
-        self.exports.try_send(Export { holds, body, reply }).map_err(|error| match error {
+        self.exports.try_send(Export { kind, body, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ExportError::Busy,
             mpsc::error::TrySendError::Closed(_) => ExportError::Stopped,
         })?;
@@ -218,9 +218,9 @@ fn take(
     export: &Export,
 ) -> Result<(ExportOutcome, TelemetryUpdate), ExportError> {
     let now = clock.now();
-    let (signal, encoding, is_gzip) = match &export.holds {
-        Holds::Export(signal, encoding, is_gzip) => (*signal, *encoding, *is_gzip),
-        Holds::Calls(sender) => {
+    let (signal, encoding, is_gzip) = match &export.kind {
+        ExportKind::Export(signal, encoding, is_gzip) => (*signal, *encoding, *is_gzip),
+        ExportKind::Calls(sender) => {
             let calls = callback::decode(sender.attributes(), &export.body)
                 .map_err(|error| OtlpDecodeError::Malformed(error.to_string()))?;
             let mut taken = ExportOutcome::all_accepted(calls.accepted);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::fields::AgentField;
 use super::{MAX_AGENTS, MAX_DETAILED_REJECTIONS, MAX_REASON, MAX_TEXT};
 use crate::decode::limits::is_about_limit;
-use crate::decode::read::{Scalar, Unfit, shown};
+use crate::decode::read::{Scalar, UnexpectedValue, shown};
 use crate::decode::{retry, words};
 use crate::model::update::RateLimitUpdate;
 use crate::model::{AgentStatus, AgentUpdate, Patch, RateLimitHit, RejectReason, Rejected, Time};
@@ -33,8 +33,8 @@ impl ItemError {
     }
 
     /// `value` is invalid for `field`.
-    pub(super) fn invalid_value(field: &'static str, value: &str, unfit: Unfit) -> Self {
-        Self { field, reason: RejectReason::Value, error: format!("`{field}` is {value}; it must be {}", unfit.0) }
+    pub(super) fn invalid_value(field: &'static str, value: &str, expected: UnexpectedValue) -> Self {
+        Self { field, reason: RejectReason::Value, error: format!("`{field}` is {value}; it must be {}", expected.0) }
     }
 
     /// `word` is not a status.
@@ -178,47 +178,47 @@ impl<'a> AgentDraft<'a> {
     /// identifies it.
     #[inline]
     pub(super) fn set(&mut self, field: AgentField, value: Scalar<'a>) {
-        if let Err((value, unfit)) = self.try_set(field, value) {
-            self.set_error(field, &value, unfit);
+        if let Err((value, expected)) = self.try_set(field, value) {
+            self.set_error(field, &value, expected);
         }
     }
 
     #[cold]
-    fn set_error(&mut self, field: AgentField, value: &Scalar<'a>, unfit: Unfit) {
+    fn set_error(&mut self, field: AgentField, value: &Scalar<'a>, expected: UnexpectedValue) {
         match (field, value) {
             (AgentField::Name, _) => self.fail(ItemError::invalid_name(value)),
             (AgentField::LastActivity | AgentField::IdleSeconds, _) => {
                 self.update.is_last_activity_unreadable = true;
-                self.add_error(ItemError::invalid_value(field.as_str(), &value.shown(), unfit));
+                self.add_error(ItemError::invalid_value(field.as_str(), &value.shown(), expected));
             }
             (AgentField::Status, Scalar::Text(word)) => {
                 self.add_error(ItemError::unknown_status(word, &words::STATUSES))
             }
-            _ => self.add_error(ItemError::invalid_value(field.as_str(), &value.shown(), unfit)),
+            _ => self.add_error(ItemError::invalid_value(field.as_str(), &value.shown(), expected)),
         }
     }
 
     #[inline]
-    fn try_set(&mut self, field: AgentField, value: Scalar<'a>) -> Result<(), (Scalar<'a>, Unfit)> {
+    fn try_set(&mut self, field: AgentField, value: Scalar<'a>) -> Result<(), (Scalar<'a>, UnexpectedValue)> {
         let now = self.now;
         let to = &mut self.update;
         // A string is moved into the update, so that only other values remain to be quoted in an error.
         let text = |value: Scalar<'a>, limit| match value {
-            Scalar::Null | Scalar::Text(_) => value.text(limit).map_err(|unfit| (Scalar::Null, unfit)),
-            other => Err((other, Unfit("text"))),
+            Scalar::Null | Scalar::Text(_) => value.text(limit).map_err(|expected| (Scalar::Null, expected)),
+            other => Err((other, UnexpectedValue("text"))),
         };
         match field {
             AgentField::Name => match value {
                 Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => to.name = name,
-                other => return Err((other, Unfit("a name"))),
+                other => return Err((other, UnexpectedValue("a name"))),
             },
             AgentField::Status => match value {
                 Scalar::Null => to.status = None,
                 Scalar::Text(word) => match words::status(&word) {
                     Some(status) => to.status = Some(status),
-                    None => return Err((Scalar::Text(word), Unfit("a status"))),
+                    None => return Err((Scalar::Text(word), UnexpectedValue("a status"))),
                 },
-                other => return Err((other, Unfit("one of the nine words for a status"))),
+                other => return Err((other, UnexpectedValue("one of the nine words for a status"))),
             },
             AgentField::Type => to.agent_type = text(value, MAX_TEXT)?,
             AgentField::Model => to.model = text(value, MAX_TEXT)?.map(names::model_of),
@@ -230,13 +230,13 @@ impl<'a> AgentDraft<'a> {
                     AgentField::Running => value.flag().map(|flag| to.running = flag),
                     AgentField::Ended => value.flag().map(|flag| to.ended = flag == Some(true)),
                     AgentField::Progress => value
-                        .number(0.0..=100.0, Unfit("a number from 0 to 100"))
+                        .number(0.0..=100.0, UnexpectedValue("a number from 0 to 100"))
                         .map(|progress| to.progress = patch(progress)),
                     AgentField::ContextWindowRatio => value
-                        .number(0.0..=1.0, Unfit("a number from 0 to 1"))
+                        .number(0.0..=1.0, UnexpectedValue("a number from 0 to 1"))
                         .map(|ratio| to.context_window_ratio = patch(ratio)),
                     AgentField::ContextWindowPercentage => value
-                        .number(0.0..=100.0, Unfit("a number from 0 to 100"))
+                        .number(0.0..=100.0, UnexpectedValue("a number from 0 to 100"))
                         .map(|percent| to.context_window_ratio = patch(percent.map(|percent| percent / 100.0))),
                     AgentField::ContextWindowUsed => value.count().map(|count| self.context_used = count),
                     AgentField::ContextWindowSize => value.count().map(|count| self.context_size = count),
@@ -273,7 +273,7 @@ impl<'a> AgentDraft<'a> {
                     AgentField::Name | AgentField::Status | AgentField::Type | AgentField::Model => Ok(()),
                     AgentField::Reason | AgentField::Phase | AgentField::TaskId => Ok(()),
                 };
-                return done.map_err(|unfit| (value, unfit));
+                return done.map_err(|expected| (value, expected));
             }
         }
         Ok(())
@@ -310,7 +310,11 @@ impl<'a> AgentDraft<'a> {
                 self.update.context_window_ratio = Patch::Set(used as f64 / size as f64);
             } else {
                 let shown = format!("{used} of {size}");
-                self.add_error(ItemError::invalid_value("context_window.used", &shown, Unfit("no more than its size")));
+                self.add_error(ItemError::invalid_value(
+                    "context_window.used",
+                    &shown,
+                    UnexpectedValue("no more than its size"),
+                ));
             }
         }
         if let Some(at) = self.retry_at {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{MAX_REASON, MAX_TEXT};
 use crate::decode::lenient;
-use crate::decode::read::{Key, Read, Scalar, Seed};
+use crate::decode::read::{JsonVisitor, KeySeed, Scalar, VisitorSeed};
 use crate::model::{SourceError, SourceErrorReason};
 use crate::text;
 
@@ -54,7 +54,7 @@ pub(super) fn tree(text: &str) -> Result<Value, SourceError> {
 pub(super) fn reported_error(text: &str) -> Option<SourceError> {
     let mut reader = ErrorReader { key: "error", value: Scalar::Null };
     let mut input = serde_json::Deserializer::from_str(text);
-    Seed(&mut reader).deserialize(&mut input).ok()?;
+    VisitorSeed(&mut reader).deserialize(&mut input).ok()?;
     let message = match reader.value {
         Scalar::Text(text) if !text.trim_ascii().is_empty() => text::clean(&text, MAX_TEXT).into_owned(),
         Scalar::Flag(true) => "true".to_owned(),
@@ -68,15 +68,15 @@ struct ErrorReader<'a> {
     value: Scalar<'a>,
 }
 
-impl<'de> Read<'de> for ErrorReader<'de> {
+impl<'de> JsonVisitor<'de> for ErrorReader<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
         let wanted = self.key;
-        while let Some(found) = map.next_key_seed(Key(|key: &str| key == wanted))? {
+        while let Some(found) = map.next_key_seed(KeySeed(|key: &str| key == wanted))? {
             if !found {
                 map.next_value::<IgnoredAny>()?;
             } else if wanted == "error" {
                 let mut inner = ErrorReader { key: "message", value: Scalar::Null };
-                map.next_value_seed(Seed(&mut inner))?;
+                map.next_value_seed(VisitorSeed(&mut inner))?;
                 self.value = inner.value;
             } else {
                 self.value = map.next_value()?;

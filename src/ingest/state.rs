@@ -19,7 +19,7 @@ use self::ordinal::OrdinalDraft;
 use super::draft::{AgentDraft, ItemError, ItemLocation, MAX_RATE_LIMITS, reject};
 use super::fields::{CounterGroup, KeyMeaning};
 use super::{MAX_AGENTS, MAX_TEXT, PushDecodeError};
-use crate::decode::read::{Key, Read, Scalar, Seed, Unfit};
+use crate::decode::read::{JsonVisitor, KeySeed, Scalar, UnexpectedValue, VisitorSeed};
 use crate::decode::words;
 use crate::model::update::RateLimitUpdate;
 use crate::model::{AgentUpdate, Batch, DEFAULT_PROJECT, RejectReason, Time, duration};
@@ -73,7 +73,7 @@ pub(super) fn decode(body: &str, now: Time) -> Result<Decoded<'_>, PushDecodeErr
         whole: false,
     };
     let mut input = serde_json::Deserializer::from_str(body);
-    Seed(&mut reader).deserialize(&mut input).map_err(|error| PushDecodeError::new(&error))?;
+    VisitorSeed(&mut reader).deserialize(&mut input).map_err(|error| PushDecodeError::new(&error))?;
     input.end().map_err(|error| PushDecodeError::new(&error))?;
     let StateBodyReader { project, batch, whole, .. } = reader;
     Ok(Decoded { project, batch, whole })
@@ -110,10 +110,10 @@ fn state_key(key: &str) -> StateKey {
     }
 }
 
-impl<'de> Read<'de> for StateBodyReader<'de> {
+impl<'de> JsonVisitor<'de> for StateBodyReader<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
         let (mut agents, mut components) = (false, false);
-        while let Some(part) = map.next_key_seed(Key(state_key))? {
+        while let Some(part) = map.next_key_seed(KeySeed(state_key))? {
             match part {
                 StateKey::Project => self.project = project(map.next_value()?)?,
                 StateKey::Complete => {
@@ -126,16 +126,22 @@ impl<'de> Read<'de> for StateBodyReader<'de> {
                 }
                 StateKey::Ordinal => {
                     let mut ordinal = OrdinalDraft::default();
-                    map.next_value_seed(Seed(&mut ordinal))?;
+                    map.next_value_seed(VisitorSeed(&mut ordinal))?;
                     let read = ordinal.finish();
                     self.batch.ordinal = self.valid(read).flatten();
                 }
-                StateKey::Agents => map.next_value_seed(Seed(&mut AgentList { body: self, listed: &mut agents }))?,
+                StateKey::Agents => {
+                    map.next_value_seed(VisitorSeed(&mut AgentList { body: self, listed: &mut agents }))?
+                }
                 StateKey::Components => {
                     let batch = &mut self.batch;
                     let listed = &mut components;
                     let into = (&mut batch.components, &mut batch.rejected);
-                    map.next_value_seed(Seed(&mut ComponentList { components: into.0, rejected: into.1, listed }))?;
+                    map.next_value_seed(VisitorSeed(&mut ComponentList {
+                        components: into.0,
+                        rejected: into.1,
+                        listed,
+                    }))?;
                 }
                 StateKey::Unknown => _ = map.next_value::<IgnoredAny>()?,
             }
@@ -183,7 +189,7 @@ pub(super) fn project<'a, E: Error>(value: Scalar<'a>) -> Result<Option<Cow<'a, 
 }
 
 fn complete(value: &Scalar<'_>) -> Result<bool, ItemError> {
-    let flag = value.flag().map_err(|unfit| ItemError::invalid_value("complete", &value.shown(), unfit))?;
+    let flag = value.flag().map_err(|expected| ItemError::invalid_value("complete", &value.shown(), expected))?;
     Ok(flag.unwrap_or(false))
 }
 
@@ -196,8 +202,8 @@ fn ttl(value: &Scalar<'_>) -> Result<Option<Duration>, ItemError> {
     match ttl {
         Some(ttl) if !ttl.is_zero() && ttl <= MAX_TTL => Ok(Some(ttl)),
         _ => {
-            let unfit = Unfit("seconds or a duration such as 5m, more than 0 and at most 30d");
-            Err(ItemError::invalid_value("ttl", &value.shown(), unfit))
+            let expected = UnexpectedValue("seconds or a duration such as 5m, more than 0 and at most 30d");
+            Err(ItemError::invalid_value("ttl", &value.shown(), expected))
         }
     }
 }
@@ -207,7 +213,7 @@ struct AgentList<'x, 'a> {
     listed: &'x mut bool,
 }
 
-impl<'de> Read<'de> for AgentList<'_, 'de> {
+impl<'de> JsonVisitor<'de> for AgentList<'_, 'de> {
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         *self.listed = true;
         let StateBodyReader { now, batch, guess, whole, .. } = &mut *self.body;
@@ -215,7 +221,7 @@ impl<'de> Read<'de> for AgentList<'_, 'de> {
         batch.agents.reserve((*guess).clamp(1, 1024));
         for index in 0..MAX_AGENTS {
             let mut agent = AgentDraft::new(*now);
-            if list.next_element_seed(Seed(&mut agent))?.is_none() {
+            if list.next_element_seed(VisitorSeed(&mut agent))?.is_none() {
                 return Ok(());
             }
             match agent.finish().report(ItemLocation::agent(index), &mut batch.rejected) {
@@ -233,7 +239,7 @@ impl<'de> Read<'de> for AgentList<'_, 'de> {
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         if value != Scalar::Null {
-            self.body.reject(ItemError::invalid_value("agents", &value.shown(), Unfit("a list")));
+            self.body.reject(ItemError::invalid_value("agents", &value.shown(), UnexpectedValue("a list")));
         }
         Ok(())
     }
@@ -248,17 +254,19 @@ pub(super) fn skip<'de, A: SeqAccess<'de>>(list: &mut A) -> Result<usize, A::Err
     Ok(count)
 }
 
-impl<'de> Read<'de> for AgentDraft<'de> {
+impl<'de> JsonVisitor<'de> for AgentDraft<'de> {
     #[inline]
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(member) = map.next_key_seed(Key(KeyMeaning::of))? {
+        while let Some(member) = map.next_key_seed(KeySeed(KeyMeaning::of))? {
             match member {
                 KeyMeaning::Field(field) => {
                     let value = map.next_value()?;
                     self.set(field, value);
                 }
-                KeyMeaning::Group(group) => map.next_value_seed(Seed(&mut CounterReader { draft: self, group }))?,
-                KeyMeaning::RateLimits => map.next_value_seed(Seed(&mut RateLimitList(self)))?,
+                KeyMeaning::Group(group) => {
+                    map.next_value_seed(VisitorSeed(&mut CounterReader { draft: self, group }))?
+                }
+                KeyMeaning::RateLimits => map.next_value_seed(VisitorSeed(&mut RateLimitList(self)))?,
                 KeyMeaning::Unknown => _ = map.next_value::<IgnoredAny>()?,
             }
         }
@@ -280,10 +288,10 @@ pub(super) struct CounterReader<'x, 'a> {
     pub(super) group: CounterGroup,
 }
 
-impl<'de> Read<'de> for CounterReader<'_, 'de> {
+impl<'de> JsonVisitor<'de> for CounterReader<'_, 'de> {
     #[inline]
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(field) = map.next_key_seed(Key(|key: &str| self.group.field(key)))? {
+        while let Some(field) = map.next_key_seed(KeySeed(|key: &str| self.group.field(key)))? {
             match field {
                 Some(field) => {
                     let value = map.next_value()?;
@@ -303,7 +311,7 @@ impl<'de> Read<'de> for CounterReader<'_, 'de> {
                 self.draft.add_error(ItemError::invalid_value(
                     self.group.as_str(),
                     &value.shown(),
-                    Unfit("an object of counters"),
+                    UnexpectedValue("an object of counters"),
                 ));
             }
         }
@@ -313,12 +321,12 @@ impl<'de> Read<'de> for CounterReader<'_, 'de> {
 
 struct RateLimitList<'x, 'a>(&'x mut AgentDraft<'a>);
 
-impl<'de> Read<'de> for RateLimitList<'_, 'de> {
+impl<'de> JsonVisitor<'de> for RateLimitList<'_, 'de> {
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         let mut limits = Vec::with_capacity(1);
         loop {
             let mut item = RateLimitDraft { limit: RateLimitUpdate::default(), unknown: false, errors: Vec::new() };
-            if list.next_element_seed(Seed(&mut item))?.is_none() {
+            if list.next_element_seed(VisitorSeed(&mut item))?.is_none() {
                 self.0.set_rate_limits(limits);
                 return Ok(());
             }
@@ -338,7 +346,9 @@ impl<'de> Read<'de> for RateLimitList<'_, 'de> {
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         match value {
             Scalar::Null => self.0.set_rate_limits(Vec::new()),
-            other => self.0.add_error(ItemError::invalid_value("rate_limits", &other.shown(), Unfit("a list"))),
+            other => {
+                self.0.add_error(ItemError::invalid_value("rate_limits", &other.shown(), UnexpectedValue("a list")))
+            }
         }
         Ok(())
     }
@@ -375,9 +385,9 @@ fn limit_key(key: &str) -> LimitKey {
     }
 }
 
-impl<'de> Read<'de> for RateLimitDraft<'de> {
+impl<'de> JsonVisitor<'de> for RateLimitDraft<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(part) = map.next_key_seed(Key(limit_key))? {
+        while let Some(part) = map.next_key_seed(KeySeed(limit_key))? {
             if let LimitKey::Unknown = part {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -397,7 +407,7 @@ impl<'de> Read<'de> for RateLimitDraft<'de> {
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         self.unknown = true;
-        self.errors.push(ItemError::invalid_value("rate_limits", &value.shown(), Unfit("a list of objects")));
+        self.errors.push(ItemError::invalid_value("rate_limits", &value.shown(), UnexpectedValue("a list of objects")));
         Ok(())
     }
 }
@@ -420,18 +430,18 @@ impl<'a> RateLimitDraft<'a> {
                 ("rate_limits.reset_at", value.time().map(|time| limit.reset_at = time))
             }
         };
-        if let Err(unfit) = done {
+        if let Err(expected) = done {
             self.unknown |= matches!(part, LimitKey::Provider | LimitKey::LimitType);
             // A repeated key is reported once.
             if self.errors.iter().all(|item_error| item_error.field != key) {
-                self.errors.push(ItemError::invalid_value(key, &value.shown(), unfit));
+                self.errors.push(ItemError::invalid_value(key, &value.shown(), expected));
             }
         }
     }
 }
 
-fn limit_type(value: &Scalar<'_>) -> Result<&'static str, Unfit> {
-    const UNFIT: Unfit = Unfit("requests, tokens, input_tokens or output_tokens");
+fn limit_type(value: &Scalar<'_>) -> Result<&'static str, UnexpectedValue> {
+    const UNFIT: UnexpectedValue = UnexpectedValue("requests, tokens, input_tokens or output_tokens");
     let Scalar::Text(word) = value else {
         return if *value == Scalar::Null { Ok("") } else { Err(UNFIT) };
     };

@@ -8,7 +8,7 @@ use super::draft::{AgentDraft, DraftResult, ItemError, ItemLocation, numbered, r
 use super::fields::{AgentField, CounterGroup, KeyMeaning};
 use super::state::{CounterReader, project, skip};
 use super::{MAX_AGENTS, PushDecodeError};
-use crate::decode::read::{Key, Read, Scalar, Seed, Unfit};
+use crate::decode::read::{JsonVisitor, KeySeed, Scalar, UnexpectedValue, VisitorSeed};
 use crate::model::{DEFAULT_PROJECT, Patch, RejectReason, Rejected, Time, UsageUpdate};
 
 /// Longest id of an increment, in bytes; only a hash of it is kept.
@@ -31,7 +31,7 @@ pub struct UsageBatch<'a> {
 pub fn decode_usage(body: &str) -> Result<UsageBatch<'_>, PushDecodeError> {
     let mut reader = UsageBodyReader { project: None, batch: UsageBatch::default(), listed: false };
     let mut input = serde_json::Deserializer::from_str(body);
-    Seed(&mut reader).deserialize(&mut input).map_err(|error| PushDecodeError::new(&error))?;
+    VisitorSeed(&mut reader).deserialize(&mut input).map_err(|error| PushDecodeError::new(&error))?;
     input.end().map_err(|error| PushDecodeError::new(&error))?;
     let UsageBodyReader { project, mut batch, .. } = reader;
     batch.project = project.unwrap_or(Cow::Borrowed(DEFAULT_PROJECT));
@@ -58,12 +58,12 @@ fn usage_key(key: &str) -> UsageKey {
     }
 }
 
-impl<'de> Read<'de> for UsageBodyReader<'de> {
+impl<'de> JsonVisitor<'de> for UsageBodyReader<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(part) = map.next_key_seed(Key(usage_key))? {
+        while let Some(part) = map.next_key_seed(KeySeed(usage_key))? {
             match part {
                 UsageKey::Project => self.project = project(map.next_value()?)?,
-                UsageKey::Usage => map.next_value_seed(Seed(&mut UsageList(self)))?,
+                UsageKey::Usage => map.next_value_seed(VisitorSeed(&mut UsageList(self)))?,
                 UsageKey::Unknown => _ = map.next_value::<IgnoredAny>()?,
             }
         }
@@ -80,7 +80,7 @@ impl<'de> Read<'de> for UsageBodyReader<'de> {
 
 struct UsageList<'x, 'a>(&'x mut UsageBodyReader<'a>);
 
-impl<'de> Read<'de> for UsageList<'_, 'de> {
+impl<'de> JsonVisitor<'de> for UsageList<'_, 'de> {
     fn map<A: MapAccess<'de>>(&mut self, map: A) -> Result<(), A::Error> {
         self.0.listed = true;
         let mut item = UsageDraft::new();
@@ -93,7 +93,7 @@ impl<'de> Read<'de> for UsageList<'_, 'de> {
         self.0.listed = true;
         for index in 0..MAX_AGENTS {
             let mut item = UsageDraft::new();
-            if list.next_element_seed(Seed(&mut item))?.is_none() {
+            if list.next_element_seed(VisitorSeed(&mut item))?.is_none() {
                 return Ok(());
             }
             self.add(index, item);
@@ -147,9 +147,9 @@ fn usage_item_key(key: &str) -> UsageItemKey {
     }
 }
 
-impl<'de> Read<'de> for UsageDraft<'de> {
+impl<'de> JsonVisitor<'de> for UsageDraft<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(part) = map.next_key_seed(Key(usage_item_key))? {
+        while let Some(part) = map.next_key_seed(KeySeed(usage_item_key))? {
             match part {
                 UsageItemKey::Id => self.set_id(map.next_value()?),
                 UsageItemKey::Field(field) => {
@@ -160,7 +160,7 @@ impl<'de> Read<'de> for UsageDraft<'de> {
                     }
                 }
                 UsageItemKey::Tokens => {
-                    map.next_value_seed(Seed(&mut CounterReader {
+                    map.next_value_seed(VisitorSeed(&mut CounterReader {
                         draft: &mut self.draft,
                         group: CounterGroup::Tokens,
                     }))?;
@@ -189,7 +189,11 @@ impl<'a> UsageDraft<'a> {
             // The id is not cut or sanitised: two could become equal, and one increment would be lost.
             Scalar::Text(id) if !id.is_empty() && id.len() <= MAX_ID => self.id = Some(id),
             // Without its id the increment could be counted twice.
-            other => self.draft.fail(ItemError::invalid_value("id", &other.shown(), Unfit("1 to 1024 bytes of text"))),
+            other => self.draft.fail(ItemError::invalid_value(
+                "id",
+                &other.shown(),
+                UnexpectedValue("1 to 1024 bytes of text"),
+            )),
         }
     }
 

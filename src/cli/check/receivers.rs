@@ -5,13 +5,13 @@
 
 use crate::cli::answer::NO_RECEIVERS;
 use crate::cli::table::{Table, TableColumn};
-use crate::cli::terminal::Look;
+use crate::cli::terminal::OutputStyle;
 use crate::model::{Audience, Label, Level, Matchers, ReceiverPolicy, duration};
 use crate::notify::Receiver;
 use crate::rules::RuleSet;
 
 /// A table of the receivers, and those of `rules` that none of them gets.
-pub(super) fn show(receivers: &[Receiver], rules: &RuleSet, look: Look) -> String {
+pub(super) fn show(receivers: &[Receiver], rules: &RuleSet, style: OutputStyle) -> String {
     if receivers.is_empty() {
         return NO_RECEIVERS.to_owned();
     }
@@ -40,9 +40,9 @@ pub(super) fn show(receivers: &[Receiver], rules: &RuleSet, look: Look) -> Strin
     let policies: Vec<ReceiverPolicy> = receivers.iter().map(Receiver::policy).collect();
     let unrouted = unrouted(&policies, rules);
     if unrouted.is_empty() {
-        table.render(look)
+        table.render(style)
     } else {
-        format!("{}\nno receiver gets: {unrouted}", table.render(look))
+        format!("{}\nno receiver gets: {unrouted}", table.render(style))
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
         let config: Vec<crate::notify::config::ReceiverConfig> = serde_json::from_str(receivers).expect("receivers");
         let receivers = Receiver::build(&config).expect("they can be built");
         let rules = Config::default().rule_set().expect("built-in rules");
-        show(&receivers, &rules, Look { width: None, colours: false })
+        show(&receivers, &rules, OutputStyle { width: None, colours: false })
     }
 
     #[test]

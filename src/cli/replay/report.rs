@@ -6,7 +6,7 @@ use super::ReplaySummary;
 use super::compare::{ComparedNotice, counts};
 use crate::cli::answer::count;
 use crate::cli::table::{Cell, Table, TableColumn};
-use crate::cli::terminal::{Colour, Look};
+use crate::cli::terminal::{Colour, OutputStyle};
 use crate::model::{Notice, duration};
 
 /// Most rows of the table; counts include all.
@@ -25,7 +25,7 @@ fn kind(notice: &Notice) -> String {
 }
 
 /// Tables: the differences (with `all`, everything), then counts by rule and receiver.
-pub(super) fn text(played: &ReplaySummary, rows: &[ComparedNotice], all: bool, look: Look) -> String {
+pub(super) fn text(played: &ReplaySummary, rows: &[ComparedNotice], all: bool, style: OutputStyle) -> String {
     let mut out = format!(
         "{} recorded, from {} to {}: {}, {} of the sidecar\n",
         duration::display(played.until.since(played.from)),
@@ -65,7 +65,7 @@ pub(super) fn text(played: &ReplaySummary, rows: &[ComparedNotice], all: bool, l
                 (&*notice.message).into(),
             ]);
         }
-        out.push_str(&format!("\n{}", table.render(look)));
+        out.push_str(&format!("\n{}", table.render(style)));
         if shown.len() > MAX_ROWS {
             out.push_str(&format!("… and {} more; --json prints all\n", count(shown.len() - MAX_ROWS, "row")));
         }
@@ -91,7 +91,7 @@ pub(super) fn text(played: &ReplaySummary, rows: &[ComparedNotice], all: bool, l
     let [both, new, before] = total;
     out.push_str(&format!(
         "\n{}\n{both} notifications in both, {new} only with the new rules, {before} only before\n",
-        table.render(look)
+        table.render(style)
     ));
     out
 }

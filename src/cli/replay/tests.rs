@@ -51,7 +51,7 @@ fn replayed(rules: &str) -> (ReplaySummary, Vec<ComparedNotice>) {
 #[test]
 fn other_thresholds_show_the_notifications_that_differ() {
     let (played, rows) = replayed(NEW_RULES);
-    insta::assert_snapshot!(report::text(&played, &rows, true, Look { width: None, colours: false }), @r"
+    insta::assert_snapshot!(report::text(&played, &rows, true, OutputStyle { width: None, colours: false }), @r"
     16m41s recorded, from 2026-01-01T00:00:00Z to 2026-01-01T00:16:41Z: 18 inputs, 2 starts of the sidecar
 
     WHEN                  NOTIFIED     RECEIVER  KIND       LEVEL     RULE       SUBJECT      MESSAGE
@@ -87,14 +87,14 @@ fn other_thresholds_show_the_notifications_that_differ() {
 fn the_same_rules_give_the_same_notifications() {
     let (played, rows) = replayed("rules: []");
     assert!(rows.len() == 4 && rows.iter().all(|row| matches!(row, ComparedNotice::Both { .. })), "{rows:?}");
-    let text = report::text(&played, &rows, false, Look { width: None, colours: false });
+    let text = report::text(&played, &rows, false, OutputStyle { width: None, colours: false });
     assert!(
         !text.contains("WHEN") && text.ends_with("4 notifications in both, 0 only with the new rules, 0 only before\n"),
         "{text}"
     );
     let (played, rows) = replayed("rules: [{name: AgentIdle, enabled: false}]");
     assert!(rows.len() == 4 && rows.iter().all(|row| matches!(row, ComparedNotice::Before(_))), "{rows:?}");
-    let none = report::text(&played, &[], false, Look { width: None, colours: false });
+    let none = report::text(&played, &[], false, OutputStyle { width: None, colours: false });
     assert!(none.ends_with("no notifications, neither before nor with the new rules\n"), "{none}");
 }
 

@@ -26,12 +26,12 @@ pub(super) struct TestRun {
     pub(super) sent: Vec<Sent>,
 }
 
-/// Runs `test`. Calls `look` at each interval, after the inputs of that time.
+/// Runs `test`. Calls `observe` at each interval, after the inputs of that time.
 pub(super) fn play(
     test: &RuleTest,
     config: &Config,
     start: Time,
-    look: &mut dyn FnMut(Duration, &Simulation),
+    observe: &mut dyn FnMut(Duration, &Simulation),
 ) -> Result<TestRun, Problem> {
     let arrivals = input::schedule(test, start, config.agents.timeout)?;
     let mut checks: Vec<(Duration, usize)> =
@@ -92,7 +92,7 @@ pub(super) fn play(
             }
         }
         if looks.next_if_eq(&at).is_some() {
-            look(at, &simulation);
+            observe(at, &simulation);
         }
     }
     simulation.advance(start.plus(end)).map_err(|error| Problem::new("until", error.to_string()))?;

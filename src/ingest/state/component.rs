@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess};
 
-use crate::decode::read::{Key, Read, Scalar, Seed, Unfit};
+use crate::decode::read::{JsonVisitor, KeySeed, Scalar, UnexpectedValue, VisitorSeed};
 use crate::ingest::draft::{ItemError, ItemLocation, reject};
 use crate::ingest::{MAX_REASON, MAX_TEXT};
 use crate::model::{ComponentStatus, ComponentUpdate, RejectReason, Rejected};
@@ -25,12 +25,12 @@ pub(super) struct ComponentList<'x, 'a> {
     pub(super) listed: &'x mut bool,
 }
 
-impl<'de> Read<'de> for ComponentList<'_, 'de> {
+impl<'de> JsonVisitor<'de> for ComponentList<'_, 'de> {
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         *self.listed = true;
         for index in 0..MAX_COMPONENTS {
             let mut item = ComponentDraft::default();
-            if list.next_element_seed(Seed(&mut item))?.is_none() {
+            if list.next_element_seed(VisitorSeed(&mut item))?.is_none() {
                 return Ok(());
             }
             self.add(index, item);
@@ -49,7 +49,7 @@ impl<'de> Read<'de> for ComponentList<'_, 'de> {
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         if value != Scalar::Null {
-            let item_error = ItemError::invalid_value("components", &value.shown(), Unfit("a list"));
+            let item_error = ItemError::invalid_value("components", &value.shown(), UnexpectedValue("a list"));
             reject(self.rejected, ItemLocation::BODY, "", item_error);
         }
         Ok(())
@@ -118,9 +118,9 @@ fn component_key(key: &str) -> ComponentKey {
     }
 }
 
-impl<'de> Read<'de> for ComponentDraft<'de> {
+impl<'de> JsonVisitor<'de> for ComponentDraft<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(part) = map.next_key_seed(Key(component_key))? {
+        while let Some(part) = map.next_key_seed(KeySeed(component_key))? {
             match part {
                 ComponentKey::Name | ComponentKey::Status | ComponentKey::Details => {
                     let value = map.next_value()?;
@@ -128,7 +128,7 @@ impl<'de> Read<'de> for ComponentDraft<'de> {
                         self.add_error(item_error);
                     }
                 }
-                ComponentKey::Metrics => map.next_value_seed(Seed(&mut ComponentMetrics(self)))?,
+                ComponentKey::Metrics => map.next_value_seed(VisitorSeed(&mut ComponentMetrics(self)))?,
                 ComponentKey::Unknown => _ = map.next_value::<IgnoredAny>()?,
             }
         }
@@ -158,10 +158,14 @@ impl<'a> ComponentDraft<'a> {
                 None => return Err(ItemError::unknown_status(&word, &STATUSES)),
             },
             (ComponentKey::Status, other) => {
-                return Err(ItemError::invalid_value("status", &other.shown(), Unfit("OK, WARNING, ERROR or LIMITED")));
+                return Err(ItemError::invalid_value(
+                    "status",
+                    &other.shown(),
+                    UnexpectedValue("OK, WARNING, ERROR or LIMITED"),
+                ));
             }
             (_, value @ (Scalar::Null | Scalar::Text(_))) => self.details = value.text(MAX_REASON).unwrap_or_default(),
-            (_, other) => return Err(ItemError::invalid_value("details", &other.shown(), Unfit("text"))),
+            (_, other) => return Err(ItemError::invalid_value("details", &other.shown(), UnexpectedValue("text"))),
         }
         Ok(())
     }
@@ -169,12 +173,12 @@ impl<'a> ComponentDraft<'a> {
 
 struct ComponentMetrics<'x, 'a>(&'x mut ComponentDraft<'a>);
 
-impl<'de> Read<'de> for ComponentMetrics<'_, 'de> {
+impl<'de> JsonVisitor<'de> for ComponentMetrics<'_, 'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<Scalar<'de>>()? {
             let value: Scalar<'de> = map.next_value()?;
             let (Ok(Some(name)), Ok(Some(number))) =
-                (name.text(MAX_TEXT), value.number(f64::MIN..=f64::MAX, Unfit("a number")))
+                (name.text(MAX_TEXT), value.number(f64::MIN..=f64::MAX, UnexpectedValue("a number")))
             else {
                 // ComponentList send strings and lists among their metrics as well, which are ignored.
                 continue;
@@ -190,7 +194,8 @@ impl<'de> Read<'de> for ComponentMetrics<'_, 'de> {
 
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         if value != Scalar::Null {
-            let item_error = ItemError::invalid_value("metrics", &value.shown(), Unfit("an object of numbers"));
+            let item_error =
+                ItemError::invalid_value("metrics", &value.shown(), UnexpectedValue("an object of numbers"));
             self.0.add_error(item_error);
         }
         Ok(())

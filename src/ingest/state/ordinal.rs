@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::de::{Error, IgnoredAny, MapAccess};
 
-use crate::decode::read::{Key, Read, Scalar};
+use crate::decode::read::{JsonVisitor, KeySeed, Scalar};
 use crate::ingest::MAX_TEXT;
 use crate::ingest::draft::ItemError;
 use crate::model::RejectReason;
@@ -36,9 +36,9 @@ fn ordinal_key(key: &str) -> OrdinalKey {
     }
 }
 
-impl<'de> Read<'de> for OrdinalDraft<'de> {
+impl<'de> JsonVisitor<'de> for OrdinalDraft<'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(part) = map.next_key_seed(Key(ordinal_key))? {
+        while let Some(part) = map.next_key_seed(KeySeed(ordinal_key))? {
             match part {
                 OrdinalKey::Run => match map.next_value()? {
                     Scalar::Text(name) if text::is_name(&name, MAX_TEXT) => self.run = Some(name),

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 
 use super::meter::Tokens;
-use crate::decode::read::{Key, Read, Scalar, Seed};
+use crate::decode::read::{JsonVisitor, KeySeed, Scalar, VisitorSeed};
 
 /// The fields of a line; absent ones are empty.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ impl<'a> StreamLine<'a> {
     pub(super) fn read(text: &'a str) -> Option<Self> {
         let mut line = Self::default();
         let mut input = serde_json::Deserializer::from_str(text);
-        Seed(&mut LineVisitor { at: LinePlace::Line, line: &mut line }).deserialize(&mut input).ok()?;
+        VisitorSeed(&mut LineVisitor { at: LinePlace::Line, line: &mut line }).deserialize(&mut input).ok()?;
         input.end().ok()?;
         Some(line)
     }
@@ -213,7 +213,7 @@ struct LineVisitor<'x, 'a> {
     line: &'x mut StreamLine<'a>,
 }
 
-impl<'de> Read<'de> for LineVisitor<'_, 'de> {
+impl<'de> JsonVisitor<'de> for LineVisitor<'_, 'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
         match self.at {
             LinePlace::Usage | LinePlace::ModelUsage => {
@@ -229,9 +229,11 @@ impl<'de> Read<'de> for LineVisitor<'_, 'de> {
                 *all = Some(usage);
             }
             at => {
-                while let Some(step) = map.next_key_seed(Key(|key: &str| step(at, key)))? {
+                while let Some(step) = map.next_key_seed(KeySeed(|key: &str| step(at, key)))? {
                     match step {
-                        FieldAction::Into(at) => map.next_value_seed(Seed(&mut LineVisitor { at, line: self.line }))?,
+                        FieldAction::Into(at) => {
+                            map.next_value_seed(VisitorSeed(&mut LineVisitor { at, line: self.line }))?
+                        }
                         FieldAction::Keep(set) => set(self.line, map.next_value()?),
                         FieldAction::Skip => _ = map.next_value::<IgnoredAny>()?,
                     }
@@ -243,7 +245,10 @@ impl<'de> Read<'de> for LineVisitor<'_, 'de> {
 
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         if let LinePlace::Content = self.at {
-            while list.next_element_seed(Seed(&mut LineVisitor { at: LinePlace::Block, line: self.line }))?.is_some() {}
+            while list
+                .next_element_seed(VisitorSeed(&mut LineVisitor { at: LinePlace::Block, line: self.line }))?
+                .is_some()
+            {}
         } else {
             while list.next_element::<IgnoredAny>()?.is_some() {}
         }

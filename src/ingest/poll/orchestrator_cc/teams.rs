@@ -393,7 +393,7 @@ fn latest<'a>(times: impl Iterator<Item = &'a Value>, draft: &mut AgentDraft<'a>
         let value = Scalar::from(time);
         match value.time() {
             Ok(time) => latest = latest.max(time),
-            Err(unfit) => draft.add_error(ItemError::invalid_value("last_activity", &value.shown(), unfit)),
+            Err(expected) => draft.add_error(ItemError::invalid_value("last_activity", &value.shown(), expected)),
         }
     }
     latest
@@ -432,7 +432,7 @@ impl AgentHeartbeat {
         let mut field = |field: &'static str, camel: &str, snake: &str| {
             let value = beat.get(camel).or_else(|| beat.get(snake)).map(Scalar::from)?;
             let read = if field == "running" { value.flag().map(|_| ()) } else { value.seconds().map(|_| ()) };
-            read.map_err(|unfit| draft.add_error(ItemError::invalid_value(field, &value.shown(), unfit))).ok()?;
+            read.map_err(|expected| draft.add_error(ItemError::invalid_value(field, &value.shown(), expected))).ok()?;
             Some(value)
         };
         let healthy = field("running", "isHealthy", "is_healthy").and_then(|value| value.flag().ok().flatten());
