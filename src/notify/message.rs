@@ -293,7 +293,8 @@ pub(super) fn left_out(count: usize) -> String {
     format!("… and {count} more; all of them are on /api/alerts")
 }
 
-/// Who and how many: `shop: 3 alerts, 1 resolved (c1, c2, w, …)`.
+/// Who and how many: `shop: 3 alerts, 1 resolved (c1, c2, w, …)`; of one subject
+/// `shop/w: 2 alerts (AgentDown, ErrorRepeating)`.
 fn headline(sorted: &[&Notice]) -> String {
     let count = |tone: Tone| sorted.iter().filter(|notice| Tone::of(notice) == tone).count();
     let (resolved, notes) = (count(Tone::Resolved), count(Tone::Note));
@@ -305,6 +306,12 @@ fn headline(sorted: &[&Notice]) -> String {
         (firing, 0) => alerts(firing),
         (firing, resolved) => format!("{}, {resolved} resolved", alerts(firing)),
     };
+    if let Some(first) = sorted.first()
+        && sorted.iter().all(|notice| notice.kind.is_of_alert() && notice.subject == first.subject)
+    {
+        let rules = names(sorted.iter().map(|it| it.rule.to_string()));
+        return format!("{}: {counts} ({rules})", one_line(&first.subject.who(), NAME_LIMIT));
+    }
     match common_project(sorted) {
         Some(project) => format!(
             "{}: {counts} ({})",

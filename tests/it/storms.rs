@@ -68,11 +68,8 @@ fn one_rule() {
     let recovered: usize = over
         .iter()
         .map(|seen| {
-            let (_, count) = seen
-                .title()
-                .split_once("[RESOLVED] shop: ")
-                .map(|(a, b)| (a.to_owned(), b.to_owned()))
-                .expect("a recovery");
+            let title = seen.title();
+            let (_, count) = title.split_once("[RESOLVED] shop: ").unwrap_or_else(|| panic!("a recovery, not {title}"));
             count.split(' ').next().and_then(|count| count.parse::<usize>().ok()).expect("a count")
         })
         .sum();

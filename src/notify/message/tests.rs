@@ -76,7 +76,10 @@ fn a_summary_names_the_worst_first_and_counts_all() {
     ];
     assert_eq!(title(&notices), "[CRITICAL] shop: 3 alerts, 1 resolved (c1, c2, w, …)");
     assert_eq!(title(&[resolved("a", 1.0), resolved("b", 1.0)]), "[RESOLVED] shop: 2 alerts resolved (a, b)");
-    assert_eq!(title(&[resolved("a", 1.0), firing("a", Level::Info, 1.0)]), "[INFO] shop: 1 alert, 1 resolved (a)");
+    assert_eq!(
+        title(&[resolved("a", 1.0), firing("a", Level::Info, 1.0)]),
+        "[INFO] shop/a: 1 alert, 1 resolved (AgentIdle)"
+    );
     let notices: Vec<_> = notices.into_iter().map(Arc::new).collect();
     let message = compose(at(10.0), &notices);
     let Body::Many(summary) = message.body else { panic!("several notices are a summary") };
