@@ -21,19 +21,19 @@ struct TextInput<'a> {
     level: Level,
     value: Option<f64>,
     threshold: Option<f64>,
-    /// Whether the text lists the agents that it is about.
-    lists_agents: bool,
+    /// Whether the alert is not over, so that what is known now is what it is about.
+    is_current: bool,
 }
 
 impl<'a> From<&'a Alert> for TextInput<'a> {
     fn from(alert: &'a Alert) -> Self {
-        let lists_agents = alert.state != AlertState::Resolved;
+        let is_current = alert.state != AlertState::Resolved;
         let Worst { level, value, threshold } = match alert.worst {
             // A resolved alert reports its peak, not its last value.
-            Some(worst) if !lists_agents => worst,
+            Some(worst) if !is_current => worst,
             _ => Worst { level: alert.level, value: alert.value, threshold: alert.threshold },
         };
-        Self { rule: &alert.rule, subject: &alert.subject, level, value, threshold, lists_agents }
+        Self { rule: &alert.rule, subject: &alert.subject, level, value, threshold, is_current }
     }
 }
 
@@ -41,7 +41,7 @@ impl<'a> From<&'a Notice> for TextInput<'a> {
     fn from(notice: &'a Notice) -> Self {
         let Notice { rule, subject, value, threshold, .. } = notice;
         let level = notice.peak.unwrap_or(notice.level);
-        Self { rule, subject, level, value: *value, threshold: *threshold, lists_agents: notice.kind.is_firing() }
+        Self { rule, subject, level, value: *value, threshold: *threshold, is_current: notice.kind.is_firing() }
     }
 }
 
@@ -139,7 +139,8 @@ impl Machine {
             value,
             threshold,
             status: known.status,
-            reason: known.reason.filter(|reason| !reason.is_empty()),
+            // What is given now is not why an alert fired that is over.
+            reason: known.reason.filter(|reason| !reason.is_empty() && described.is_current),
             down: known.agent.is_some_and(Agent::is_down),
             task: known.agent.and_then(|agent| agent.task.as_ref()).map(|task| &*task.id),
             progress: known.agent.and_then(|agent| agent.progress),
@@ -196,7 +197,7 @@ impl Machine {
             Subject::Cluster { project } => {
                 let project = state.projects.iter().find(|known| known.name == *project).map(|known| &**known);
                 let known = Known { project, total: project.map(|project| project.agents), ..Known::default() };
-                if described.lists_agents { self.with_lists(described, known) } else { known }
+                if described.is_current { self.with_lists(described, known) } else { known }
             }
             Subject::Sidecar { .. } => Known::default(),
         }
