@@ -23,9 +23,6 @@ const REPLACED: [(&[&str], &str); 12] = [
     (&["anew", "thrice", "yonder"], "again"),
 ];
 
-/// Names that several types of these folders still have. The list only shrinks.
-const SHARED: [&str; 6] = ["Alert", "Entry", "Memory", "Posted", "Section", "Told"];
-
 /// Folders that are not checked for words yet. The list only shrinks.
 const UNCHECKED: [&str; 3] = ["src/notify", "src/alerts", "src/machine"];
 
@@ -59,7 +56,7 @@ fn duplicates(files: impl Iterator<Item = (PathBuf, String)>) -> Vec<String> {
             found.entry(name.to_owned()).or_default().push(path.display().to_string());
         }
     }
-    let twice = found.into_iter().filter(|(name, paths)| paths.len() > 1 && !SHARED.contains(&name.as_str()));
+    let twice = found.into_iter().filter(|(_, paths)| paths.len() > 1);
     twice.map(|(name, paths)| format!("`{name}`: {}", paths.join(", "))).collect()
 }
 
