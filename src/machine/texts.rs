@@ -191,7 +191,7 @@ impl Machine {
                 let source = state.sources.iter().find(|source| source.name == *name);
                 let reason = source.and_then(|source| source.last_error.as_deref());
                 let total = state.agents.iter().filter(|agent| agent.source == *name).count();
-                Known { reason: reason, total: Some(u32::try_from(total).unwrap_or(u32::MAX)), ..Known::default() }
+                Known { reason, total: Some(u32::try_from(total).unwrap_or(u32::MAX)), ..Known::default() }
             }
             Subject::Receiver { name } => Known { reason: self.sidecar.last_error(name), ..Known::default() },
             Subject::Cluster { project } => {

@@ -64,7 +64,9 @@ fn one_rule() {
     // What is due goes out before the program ends.
     slack.wait(2);
     assert!(lookout.sigterm().success());
-    let over = slack.taken().split_off(1);
+    // On a busy machine, lookout also reports that it evaluates late.
+    let mut over = slack.taken().split_off(1);
+    over.retain(|seen| !seen.text().contains("EvaluationLate"));
     let recovered: usize = over
         .iter()
         .map(|seen| {

@@ -32,9 +32,8 @@ fn calls(posted: &mut PostedBodies) -> Vec<String> {
     while let Ok(body) = posted.try_recv() {
         let body: Value = serde_json::from_str(&body).expect("JSON");
         let title = body.pointer("/attachments/0/blocks/0/text/text").and_then(Value::as_str).expect("a title");
-        let is_next = |part: &str| title.find(part);
-        let end = is_next(": no activity").or_else(|| is_next(" is active again")).unwrap_or(title.len());
-        let title = &title[..end];
+        let split = title.split_once(": no activity").or_else(|| title.split_once(" is active again"));
+        let title = split.map_or(title, |(start, _)| start);
         let what = match (body.get("ts"), body.get("thread_ts"), body.get("reply_broadcast")) {
             (Some(_), _, _) => "update",
             (_, Some(_), Some(Value::Bool(true))) => "reply, shown",
