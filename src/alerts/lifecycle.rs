@@ -197,7 +197,7 @@ impl Alerts {
         }
     }
 
-    /// Resolves the alert as of `at`. `ending` says why, unless the condition cleared.
+    /// Resolves the alert as of `at`. `ending` is why, unless the condition cleared.
     pub(super) fn resolve(&mut self, now: Time, slot: u32, ending: Option<Ending>, at: Time) {
         let Some(entry) = self.entry_mut(slot) else { return };
         let was = std::mem::replace(&mut entry.alert.state, AlertState::Resolved);

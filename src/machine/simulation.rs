@@ -180,7 +180,7 @@ impl Simulation {
         self.usage_ids.drain(..self.usage_ids.len().saturating_sub(USAGE_IDS));
     }
 
-    /// Decodes and handles what arrives at the current time; the error says what is malformed or rejected.
+    /// Decodes and handles what arrives at the current time; the error is what is malformed or rejected.
     pub fn feed(&mut self, arrival: &RecordedInput) -> Result<IngestOutcome, String> {
         let text = |body| std::str::from_utf8(body).map_err(|error| format!("the body is not UTF-8: {error}"));
         let now = self.now;

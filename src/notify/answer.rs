@@ -50,7 +50,7 @@ enum BodyMeaning {
     Nothing,
     /// That the message was taken.
     Acknowledgement,
-    /// It is a page for people, as of a proxy that wants somebody to sign in.
+    /// It is a page for people, such as the sign-in page of a proxy.
     Page,
     /// An error, with the status that it names.
     Error(Option<u16>),
@@ -153,7 +153,7 @@ impl Answer {
     }
 }
 
-/// Whether `text` is an HTML page; `is_declared` is what its media type says, which many servers give to any text.
+/// Whether `text` is an HTML page; `is_declared` is whether its media type is that of one, which many servers give to any text.
 fn is_page(text: &str, is_declared: bool) -> bool {
     let start: String = text.chars().take(15).collect::<String>().to_ascii_lowercase();
     start.starts_with("<!doctype html") || start.starts_with("<html") || (is_declared && start.starts_with('<'))

@@ -274,7 +274,7 @@ pub(super) trait Transport: fmt::Debug + Send + Sync {
     /// The bytes of the message that would carry `notices` at `now`: a request's body, a whole mail, or the lines printed.
     fn render(&self, now: Time, notices: &[Arc<Notice>]) -> Result<Vec<u8>, String>;
 
-    /// Tells `notices`, of which there is at least one.
+    /// Sends `notices`, of which there is at least one.
     fn send<'a>(&'a self, now: Time, notices: &'a [Arc<Notice>]) -> Sending<'a>;
 
     /// Whether it forgets what lasts when it is not reminded of it.

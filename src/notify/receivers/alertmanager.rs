@@ -149,7 +149,7 @@ impl Alertmanager {
         Ok(receipt)
     }
 
-    /// Says again what lasts, and what ended lately.
+    /// Repeats what fires, and what ended lately.
     async fn tell_again(&self, now: Time, standing: &[Arc<Notice>]) -> Result<DeliveryReceipt, SendError> {
         let posted: Vec<PostableAlert> = {
             let mut memory = self.memory();

@@ -236,7 +236,7 @@ pub(super) fn annotations(notice: &Notice) -> BTreeMap<String, String> {
     annotations
 }
 
-/// Where somebody can look it up.
+/// Where it can be looked up.
 pub(super) fn link(notice: &Notice, external_url: &str) -> String {
     if external_url.is_empty() || !notice.kind.is_of_alert() {
         return external_url.to_owned();

@@ -101,13 +101,13 @@ async fn a_refused_recipient_does_not_stop_the_others() {
     })
     .await;
     let receiver = email(&PEOPLE, address, &json!({}));
-    let receipt = receiver.send(at(0.0), &notices(&["a"])).await.expect("somebody got it");
-    let partial_failure = receipt.partial_failure.expect("somebody did not");
+    let receipt = receiver.send(at(0.0), &notices(&["a"])).await.expect("one recipient got it");
+    let partial_failure = receipt.partial_failure.expect("one did not");
     assert_eq!(partial_failure.message, "the mail server answered RCPT bob@example.com with 550 no such user");
     assert_eq!(partial_failure.retry, Retry::Never);
     assert_eq!(mails(&received), ["ann bob cid <- [ERROR] shop/a"]);
     let bob = email(&["bob@example.com"], address, &json!({}));
-    let error = bob.send(at(0.0), &notices(&["a"])).await.expect_err("nobody got it");
+    let error = bob.send(at(0.0), &notices(&["a"])).await.expect_err("no recipient got it");
     assert_eq!((error.reason, error.retry), (SendReason::Refused, Retry::Never));
     assert_eq!(error.message, "the mail server answered RCPT bob@example.com with 550 no such user");
     assert!(mails(&received).is_empty());
