@@ -86,7 +86,7 @@ pub enum MachineEvent<'a> {
     Acknowledge {
         /// Which.
         fingerprint: Fingerprint,
-        /// By whom.
+        /// The author.
         by: &'a str,
         /// Their comment; may be empty.
         comment: &'a str,

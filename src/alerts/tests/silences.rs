@@ -219,7 +219,7 @@ fn announcements_go_to_programs_where_no_receiver_is_for_people() {
         let effects = alerts.silence(at(0), silence(0, "a", 0, 600)).unwrap();
         let notified: Vec<&str> = effects.notices.iter().map(|notice| &*notice.receiver).collect();
         assert_eq!(notified, expected);
-        assert_eq!(effects.announcements.len(), 1, "it is logged whoever receives it");
+        assert_eq!(effects.announcements.len(), 1, "it is logged for any receiver");
         let effects = alerts.announce(at(1), "monitoring", "ann paused the monitoring");
         assert_eq!(effects.notices.len(), expected.len());
     }
