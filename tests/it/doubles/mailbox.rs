@@ -49,7 +49,7 @@ impl Letter {
     /// Every alert in it.
     pub(crate) fn lines(&self) -> Vec<Line> {
         let title = self.text.lines().next().unwrap_or_default();
-        if title.contains(" alert") {
+        if self.text.lines().skip(1).any(|line| line.starts_with('[')) {
             return listed(&self.text);
         }
         let rule = self.text.lines().find_map(|line| line.strip_prefix("Rule:")).unwrap_or_default();
