@@ -26,6 +26,7 @@
 //! | [`fleet`] | the state of every agent: `apply(now, batch)` |
 //! | [`rules`] | the indicators of rules (`rules::indicators`), rule files, and evaluation: `evaluate(now, changes)` |
 //! | [`alerts`] | the state of alerts: `step(now, findings)`; which receiver is notified and why, inhibition, silences, acknowledgements, incidents |
+//! | [`runs`] | runs of agents: which spans belong to which, what they add up to; the registry |
 //! | [`enforcement`] | budgets with `action: stop`: the stop orders that answer hooks |
 //! | [`notify`] | receivers, retry, messages, heartbeat |
 //! | [`metrics`] | the exposition of `/metrics` |
@@ -66,6 +67,7 @@
 //! | a field of a push | `ingest/fields.rs` (names), `ingest/draft.rs` (reading), `model/update.rs`, `ingest/owned.rs`, `ingest/state/encode.rs`, and `model/agent.rs` with `fleet/agent.rs` for its effect |
 //! | an indicator of rules | its row in `rules/indicators.rs` |
 //! | a metric family | its name in `metrics/names.rs`, and its samples in `metrics/` |
+//! | a kind of span, or a name of an attribute that runs need | a row in `profiles/spans.rs` |
 //! | a route | its handler in `server/`, its line with its role and summary in `server/routes.rs` |
 //! | a key of the configuration | its field in the section of its module, and its documentation |
 //! | a command | its file in `cli/`, and its line in `cli.rs` |
@@ -74,13 +76,13 @@
 //! # Layers
 //!
 //! A module imports only from layers before its own: `text, clock, model, decode, files, secret, http_client, written` ·
-//! `ingest, otlp, profiles, fleet, rules, alerts, enforcement, notify, metrics, store` (never one another, but `profiles`
+//! `ingest, otlp, profiles, fleet, rules, alerts, runs, enforcement, notify, metrics, store` (never one another, but `profiles`
 //! may use `otlp`) · `config` · `machine` · `engine` · `server` · `app` · `cli` · `main`. Imports of modules of one folder
 //! have no cycle. A test enforces this.
 //!
 //! # Invariants
 //!
-//! 1. `fleet`, `rules`, `alerts`, `enforcement` and `machine` are pure: no I/O, no await, no clock read; `now` is an
+//! 1. `fleet`, `rules`, `alerts`, `runs`, `enforcement` and `machine` are pure: no I/O, no await, no clock read; `now` is an
 //!    argument, and the same inputs give the same effects.
 //! 2. Each state has one owner, and owners communicate by messages. Readers get an immutable snapshot.
 //! 3. Every queue is bounded and counts what it rejects; bodies, label sets and series counts have limits.
@@ -115,6 +117,7 @@ pub mod notify;
 pub mod otlp;
 pub mod profiles;
 pub mod rules;
+pub mod runs;
 pub mod secret;
 pub mod server;
 pub mod store;

@@ -22,6 +22,7 @@ mod profile;
 mod reception;
 mod scope;
 mod signal_totals;
+pub mod spans;
 #[cfg(test)]
 mod tests;
 

@@ -17,9 +17,12 @@ const MAX_NAME: usize = 256;
 /// Query parameters that are read; more are ignored.
 const MAX_PARAMETERS: usize = 16;
 /// Attributes that name an agent, the preferred one first.
-const AGENT: [&str; 5] = ["agent.name", "gen_ai.agent.name", "agent_id", "agent.id", "gen_ai.agent.id"];
+const AGENT: [&str; 6] =
+    ["agent.name", "gen_ai.agent.name", "agent_id", "agent.id", "gen_ai.agent.id", "litellm.metadata.agent_id"];
 /// Attributes that name a project.
 const PROJECT: [&str; 2] = ["project", "service.namespace"];
+/// The same on an item.
+const ITEM_PROJECT: [&str; 2] = ["project", "litellm.metadata.project"];
 /// Hex digits in a row, not counting dashes, that make a name an id.
 const ID_DIGITS: usize = 16;
 
@@ -64,7 +67,7 @@ pub(super) fn identify(
     let from_items = profile.agent_from_items;
     let by_item = ItemNames {
         agent: from_items.then(|| name_in(item, &AGENT).or_else(|| inner(&litellm::AGENT_IN))).flatten(),
-        project: name_in(item, &PROJECT[..1]).or_else(|| from_items.then(|| inner(&litellm::PROJECT_IN)).flatten()),
+        project: name_in(item, &ITEM_PROJECT).or_else(|| from_items.then(|| inner(&litellm::PROJECT_IN)).flatten()),
     };
     resolve(rules, resource, item, by_item, || {
         if let Some((name, is_given)) =

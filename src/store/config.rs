@@ -52,6 +52,11 @@ impl StoreConfig {
         [self.max_size / 4, self.max_size / 4 * 3]
     }
 
+    /// The file of runs, spans and the registry: `x.traces.db` for `x.db`.
+    pub fn traces_path(&self) -> Option<PathBuf> {
+        self.path.as_ref().map(|path| path.with_extension("traces.db"))
+    }
+
     /// The file of history and of the saved state: `x.history.db` for `x.db`.
     pub fn history_path(&self) -> Option<PathBuf> {
         self.path.as_ref().map(|path| path.with_extension("history.db"))

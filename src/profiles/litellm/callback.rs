@@ -13,11 +13,12 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::super::attributes::{number, text as attribute_text};
 use super::{CALL_ID, HIDDEN_PARAMS, KEY_ALIAS, PROFILE, PROVIDER_MODEL};
 use crate::decode::lenient::{self, LenientBody};
 use crate::otlp::wire::{
-    ExportLogsServiceRequest, KeyValue, LogRecord, Resource, ResourceLogs, ScopeLogs, Value, attribute,
-    string_attribute,
+    ExportLogsServiceRequest, ExportTraceServiceRequest, KeyValue, LogRecord, Resource, ResourceLogs, ResourceSpans,
+    ScopeLogs, ScopeSpans, Span, Value, attribute, string_attribute,
 };
 
 /// The event name of the log records.
@@ -249,6 +250,9 @@ impl LitellmCall<'_> {
             ("agent_id", caller.get("agent_id")),
             ("agent.id", headers.get("x-litellm-agent-id")),
             ("project", caller.get("project")),
+            ("metadata.parent_trace_id", caller.get("parent_trace_id")),
+            ("metadata.task_id", caller.get("task_id")),
+            ("metadata.platform", caller.get("platform")),
             ("session.id", session),
             (KEY_ALIAS, metadata.user_api_key_alias),
             ("metadata.user_api_key_team_alias", metadata.user_api_key_team_alias),
@@ -284,6 +288,41 @@ impl LitellmCall<'_> {
             ..LogRecord::default()
         }))
     }
+}
+
+/// The calls as spans, each in a trace of its own, whose ids follow from the call's, so that a call that is sent again is
+/// the same span.
+pub(crate) fn spans(calls: &ExportLogsServiceRequest) -> ExportTraceServiceRequest {
+    let span = |record: &LogRecord| -> Option<Span> {
+        let attributes = &record.attributes;
+        let call = attribute_text(attributes, CALL_ID).or_else(|| attribute_text(attributes, "gen_ai.response.id"))?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, call.as_bytes());
+        let (trace_id, rest) = digest.as_ref().split_at_checked(16)?;
+        let took = number(attributes, "duration_ms").map_or(0, |ms| (ms * 1e6) as u64);
+        Some(Span {
+            trace_id: trace_id.to_vec(),
+            span_id: rest.get(..8)?.to_vec(),
+            name: "litellm_request".to_owned(),
+            start_time_unix_nano: record.time_unix_nano.saturating_sub(took),
+            end_time_unix_nano: record.time_unix_nano,
+            attributes: attributes.clone(),
+            ..Span::default()
+        })
+    };
+    let resource_spans = calls.resource_logs.iter().map(|logs| ResourceSpans {
+        resource: logs.resource.clone(),
+        scope_spans: logs
+            .scope_logs
+            .iter()
+            .map(|scope| ScopeSpans {
+                scope: scope.scope.clone(),
+                spans: scope.log_records.iter().filter_map(span).collect(),
+                ..ScopeSpans::default()
+            })
+            .collect(),
+        ..ResourceSpans::default()
+    });
+    ExportTraceServiceRequest { resource_spans: resource_spans.collect() }
 }
 
 /// The fields of an object; the default for anything else.
