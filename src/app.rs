@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, ConfigSource, Prepared};
+use crate::engine::runs::{RunsHandle, RunsSettings};
 use crate::engine::{self, AlertFilter, AlertView, Engine, EngineHandle, EngineParts, telemetry};
 use crate::metrics::SidecarMetrics;
 use crate::model::{Fingerprint, TimelineEntry};
@@ -28,6 +29,7 @@ use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::listener::Certificate;
 use crate::server::{self, AccessRules, BodyReader, BoundListener, ServerContext, Surface};
+use crate::store::traces::TraceStore;
 use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
 use heartbeat::HeartbeatTask;
 use otlp::OtlpThread;
@@ -147,6 +149,7 @@ impl RunningSidecar {
         for damaged in restored.damaged.iter().chain(&saved.damaged) {
             tracing::error!(moved_to = %damaged.display(), "store file was damaged and moved aside; starting with an empty one");
         }
+        let runs = open_runs(&config, &clock, &supervisor).await?;
         let counting = std::mem::take(&mut saved.counting);
         let profiles = otlp::restore_profiles(counting, &config, &clock, &store.history).await;
         let own = Arc::new(SidecarMetrics::new());
@@ -165,6 +168,7 @@ impl RunningSidecar {
             saved,
             monitoring,
             recorder,
+            runs: runs.clone(),
         };
         let (engine, reports) = Engine::new(parts);
         watch_threads(&supervisor, &store, engine.broken());
@@ -197,6 +201,7 @@ impl RunningSidecar {
             certificate,
             agent_rules: agent_rules_now,
             otlp: otlp.clone(),
+            runs: runs.clone(),
             pollers,
             heartbeat,
             turn: Mutex::new(()),
@@ -221,6 +226,7 @@ impl RunningSidecar {
             limits: config.limits.clone(),
             bodies: BodyReader::new(&config.limits),
             otlp,
+            runs,
             connections: Arc::new(server::Connections::new(config.limits.connections)),
             history: {
                 let (history, clock) = (history.clone(), clock.clone());
@@ -304,6 +310,9 @@ impl RunningSidecar {
                 .and_then(|()| stop_sent.map_err(|_| anyhow::anyhow!("engine ended before it could save its state"))),
             Err(_) => Err(anyhow::anyhow!("engine did not save its state within {SHUTDOWN_TIMEOUT:?}; check the disk")),
         };
+        if tokio::time::timeout(STORE_CLOSE_TIMEOUT, self.reloader.runs.close()).await.is_err() {
+            hung.push("runs");
+        }
         if ended.is_err() {
             // Writes what is queued in the store even if the engine failed.
             drop(self.reloader.store.clone().close(STORE_CLOSE_TIMEOUT).await);
@@ -330,6 +339,18 @@ fn exit_after(timeout: Duration) -> std::sync::mpsc::Sender<()> {
         tracing::warn!(error = %error, "shutdown timeout is not enforced: cannot start its thread");
     }
     guard
+}
+
+/// Opens the file of runs and starts its thread.
+async fn open_runs(config: &Config, clock: &Clock, supervisor: &Supervisor) -> anyhow::Result<RunsHandle> {
+    let settings = RunsSettings::new(&config.runs, &config.otlp);
+    let (path, clock, guard) = (config.store.traces_path(), clock.clone(), supervisor.watch("runs"));
+    let start = move || {
+        let store =
+            TraceStore::open(path.as_deref(), settings.limits, clock.wall()).context("open the store of runs")?;
+        engine::runs::start(store, &settings, clock, guard)
+    };
+    tokio::task::spawn_blocking(start).await?
 }
 
 /// Reports the end of the store's threads and of the receivers' tasks to the supervisor.

@@ -4,6 +4,7 @@
 //! `run` and `demo` start [`crate::app`]; commands about a running sidecar use its HTTP API only.
 
 mod ack;
+mod agent_runs;
 mod agents;
 mod alerts;
 mod answer;
@@ -18,6 +19,8 @@ mod logging;
 pub mod pipe;
 mod replay;
 mod run;
+mod runs_origin;
+mod runs_view;
 mod setup;
 mod silence;
 mod status;
@@ -26,6 +29,7 @@ mod terminal;
 mod test_notify;
 mod test_route;
 pub mod test_rules;
+mod trace;
 mod why;
 
 use std::io::Write as _;
@@ -36,7 +40,8 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 pub use ack::AckArgs;
-pub use agents::AgentsArgs;
+pub use agent_runs::{AgentCompareArgs, AgentShowArgs};
+pub use agents::{AgentsArgs, AgentsCommand};
 pub use alerts::AlertsArgs;
 pub use check::CheckArgs;
 pub use client::{ClientArgs, ReachArgs};
@@ -53,6 +58,7 @@ pub use status::StatusArgs;
 pub use test_notify::TestNotifyArgs;
 pub use test_route::TestRouteArgs;
 pub use test_rules::TestRulesArgs;
+pub use trace::{TraceCleanArgs, TraceListArgs, TraceShowArgs, TraceTailArgs};
 pub use why::WhyArgs;
 
 use crate::config::{ConfigError, ConfigSource, Environment};
@@ -115,6 +121,9 @@ pub enum Command {
     Ack(AckArgs),
     /// List agents, those with problems first
     Agents(AgentsArgs),
+    /// List and show runs of agents with their spans
+    #[command(subcommand)]
+    Trace(TraceCommand),
     /// Pass an agent's output through unchanged and report its state to the sidecar
     Pipe(PipeArgs),
     /// Check whether the sidecar is ready, for health checks: exit code 0 or 1
@@ -130,6 +139,19 @@ pub enum TestCommand {
     Rules(TestRulesArgs),
     /// Show which receivers an alert with these labels would notify, and why not the others
     Route(TestRouteArgs),
+}
+
+/// The commands under `trace`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum TraceCommand {
+    /// List runs, newest first
+    Ls(TraceListArgs),
+    /// Show a run with its spans as a waterfall
+    Show(TraceShowArgs),
+    /// Delete old runs and their spans; statistics stay
+    Clean(TraceCleanArgs),
+    /// Follow runs as they begin and end
+    Tail(TraceTailArgs),
 }
 
 /// The commands under `export`.
@@ -175,6 +197,10 @@ impl Cli {
             Command::Silence(args) => wait(silence::run(&args, env)),
             Command::Ack(args) => wait(ack::run(&args, env)),
             Command::Agents(args) => wait(agents::run(&args, env)),
+            Command::Trace(TraceCommand::Ls(args)) => wait(trace::list_runs(&args, env)),
+            Command::Trace(TraceCommand::Show(args)) => wait(trace::show(&args, env)),
+            Command::Trace(TraceCommand::Clean(args)) => wait(trace::clean(&args, env)),
+            Command::Trace(TraceCommand::Tail(args)) => wait(trace::tail(&args, env)),
             Command::Pipe(args) => pipe::run(&args, env),
             Command::Health(args) => wait(health::run(&args, env)),
         };

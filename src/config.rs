@@ -33,6 +33,7 @@ use crate::model::{Origin, Problem};
 use crate::notify::config::ReceiverConfig;
 use crate::notify::heartbeat::HeartbeatConfig;
 use crate::otlp::OtlpConfig;
+use crate::runs::config::RunsConfig;
 use crate::store::config::{RecordConfig, StoreConfig};
 use crate::written::yaml;
 use log::LogConfig;
@@ -59,6 +60,8 @@ pub struct Config {
     pub log: LogConfig,
     /// The store; a relative path is relative to the working directory.
     pub store: StoreConfig,
+    /// Runs of agents and their spans.
+    pub runs: RunsConfig,
     /// The recording of input; a relative path is relative to the working directory.
     pub record: RecordConfig,
     /// Sources to poll.
@@ -190,6 +193,7 @@ impl Config {
             limits: reader.section("limits"),
             log: reader.section("log"),
             store: reader.section("store"),
+            runs: reader.section("runs"),
             record: reader.section("record"),
             sources: reader.list("sources"),
             otlp: reader.section("otlp"),

@@ -11,6 +11,7 @@ mod ingest;
 mod output;
 mod reports;
 mod run;
+pub mod runs;
 pub mod telemetry;
 pub mod view;
 
@@ -91,6 +92,7 @@ pub struct Engine {
     stop_orders: tokio::sync::watch::Sender<Arc<StopOrders>>,
     /// Records inputs, if recording is on.
     recorder: Option<Recorder>,
+    runs: runs::RunsHandle,
     /// The store's failures that are already counted in metrics.
     counted: health::CountedStoreErrors,
     /// When firing alerts are next sent again to receivers that resolve them otherwise.

@@ -13,8 +13,10 @@ pub mod listener;
 mod otlp;
 mod pool;
 mod pushes;
+mod registry;
 mod responses;
 mod routes;
+mod runs;
 mod scrape;
 mod silences;
 mod write_timeout;
@@ -43,6 +45,7 @@ pub fn grpc_message(body: bytes::Bytes, is_gzip: bool) -> Result<(bool, bytes::B
 use crate::clock::Clock;
 use crate::config::server::LimitsConfig;
 use crate::enforcement::StopOrders;
+use crate::engine::runs::RunsHandle;
 use crate::engine::{AlertFilter, AlertView, EngineHandle, telemetry};
 use crate::metrics::SidecarMetrics;
 use crate::model::{Fingerprint, TimelineEntry};
@@ -75,6 +78,8 @@ pub struct ServerContext {
     pub history: Arc<dyn Fn(AlertFilter) -> BoxedFuture<Vec<AlertView>> + Send + Sync>,
     /// The handle that ingests OTLP.
     pub otlp: telemetry::TelemetryHandle,
+    /// Runs of agents, and the registry.
+    pub runs: RunsHandle,
     /// Open connections of all listeners.
     pub connections: Arc<Connections>,
     /// Reads the timeline of an alert, oldest entry first.
@@ -93,6 +98,8 @@ struct HandlerState {
     context: ServerContext,
     scraper: Arc<Scraper>,
     sending: ResponseSender,
+    /// Turns to read runs.
+    readers: Arc<tokio::sync::Semaphore>,
 }
 
 impl std::fmt::Debug for ServerContext {

@@ -16,7 +16,7 @@ enum ReloadEffect {
 }
 
 /// All keys, or their section if all its keys are alike.
-const KEYS: [(&str, ReloadEffect); 39] = [
+const KEYS: [(&str, ReloadEffect); 40] = [
     ("environment", ReloadEffect::Reload),
     ("listen", ReloadEffect::Restart),
     ("allowed_hosts", ReloadEffect::Reload),
@@ -33,6 +33,7 @@ const KEYS: [(&str, ReloadEffect); 39] = [
     ("store.path", ReloadEffect::Restart),
     ("store.retention", ReloadEffect::Reload),
     ("store.max_size", ReloadEffect::Reload),
+    ("runs", ReloadEffect::Reload),
     ("record.path", ReloadEffect::Restart),
     ("record.max_size", ReloadEffect::Restart),
     ("sources", ReloadEffect::Reload),

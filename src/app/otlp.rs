@@ -114,7 +114,7 @@ impl OtlpThread {
         ring::rand::SecureRandom::fill(&random, &mut key)
             .map_err(|_| anyhow::anyhow!("the system has no random numbers"))?;
         let streams = (StreamTable::new(u64::from_ne_bytes(key), &config.otlp), profiles);
-        let engine = context.engine.clone();
+        let engine = (context.engine.clone(), context.runs.clone());
         let (limit, stop_owner) = (config.limits.body, CancellationToken::new());
         let (context, stop, owner_stops) = (context.clone(), stop.clone(), stop_owner.clone());
         let (ended, done) = oneshot::channel::<()>();

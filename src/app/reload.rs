@@ -13,6 +13,7 @@ use super::pollers::Pollers;
 use super::{Adjust, SetLogLevel, engine_settings, prepare};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, ConfigSource};
+use crate::engine::runs::{RunsHandle, RunsSettings};
 use crate::engine::{EngineHandle, telemetry};
 use crate::files;
 use crate::metrics::SidecarMetrics;
@@ -42,6 +43,7 @@ pub(super) struct Reloader {
     /// Rules that name the agent of a hook that does not name it itself.
     pub(super) agent_rules: watch::Sender<Arc<[AgentRule]>>,
     pub(super) otlp: telemetry::TelemetryHandle,
+    pub(super) runs: RunsHandle,
     pub(super) pollers: Pollers,
     pub(super) heartbeat: HeartbeatTask,
     /// Serializes reloads.
@@ -95,6 +97,7 @@ impl Reloader {
         }
         self.store.configure(&config.store);
         self.agent_rules.send_replace(config.otlp.agents.clone().into());
+        self.runs.configure(RunsSettings::new(&config.runs, &config.otlp));
         anyhow::ensure!(self.otlp.configure(&config.otlp).await, "shutting down");
         self.handle.reload(settings).await?;
         self.heartbeat.replace(&config).await;

@@ -4,10 +4,11 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
+use super::agent_runs::{self, AgentCompareArgs, AgentShowArgs};
 use super::answer::{NO_AGENTS, count, dollars, flag, list, number, parse, seconds, short, text, wider};
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Table, TableColumn};
@@ -19,7 +20,11 @@ use crate::text::number::fixed;
 
 /// Arguments of `lookout agents`.
 #[derive(Args, Clone, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct AgentsArgs {
+    /// One agent, or several side by side
+    #[command(subcommand)]
+    pub command: Option<AgentsCommand>,
     /// Show only agents of this project
     #[arg(long, value_name = "NAME")]
     pub project: Option<String>,
@@ -31,8 +36,22 @@ pub struct AgentsArgs {
     pub client: ClientArgs,
 }
 
-/// Prints the agents.
+/// The commands under `agents`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AgentsCommand {
+    /// Show an agent: its registration, statistics and last runs
+    Show(AgentShowArgs),
+    /// Compare agents side by side by the statistics of their runs
+    Compare(AgentCompareArgs),
+}
+
+/// Prints the agents, or what the subcommand asks for.
 pub(super) async fn run(args: &AgentsArgs, env: &Environment) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        Some(AgentsCommand::Show(args)) => return agent_runs::show(args, env).await,
+        Some(AgentsCommand::Compare(args)) => return agent_runs::compare(args, env).await,
+        None => {}
+    }
     let client = Client::new(&args.client, env)?;
     let answer = client.get("/api/status", &[]).await?;
     if args.client.json {
@@ -246,6 +265,7 @@ mod tests {
 
     fn shown(width: usize, project: Option<&str>, status: Option<&str>) -> String {
         let args = AgentsArgs {
+            command: None,
             project: project.map(str::to_owned),
             status: status.map(str::to_owned),
             client: ClientArgs::default(),
@@ -301,7 +321,7 @@ mod tests {
 
     #[test]
     fn unexpected_answers_cause_no_panic() {
-        let args = AgentsArgs { project: None, status: None, client: ClientArgs::default() };
+        let args = AgentsArgs { command: None, project: None, status: None, client: ClientArgs::default() };
         for odd in [
             Value::Null,
             serde_json::json!({"projects": [1, {"agents": [null, "x", {"tokens": "many", "progress": {}}]}]}),

@@ -105,6 +105,14 @@ impl Client {
         self.answer(self.http.delete(self.path(segments))).await
     }
 
+    /// The answer to a DELETE of `path` with `query`.
+    pub(super) async fn delete_with(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<String> {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        url.query_pairs_mut().extend_pairs(query);
+        self.answer(self.http.delete(url)).await
+    }
+
     fn path(&self, segments: &[&str]) -> Url {
         let mut url = self.base.clone();
         // This fails only for URLs without a host, which `parse_url` rejects.

@@ -1,6 +1,7 @@
 //! The sidecar's own health: observed twice a second for rules and metrics, and the answer of the health routes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::Engine;
@@ -24,6 +25,12 @@ pub(super) struct CountedStoreErrors {
     history_errors: u64,
     /// Rows that history dropped, by reason.
     history_dropped: [u64; 3],
+    /// Spans, by outcome.
+    spans: [u64; 5],
+    /// Runs that ended and runs that were deleted for size.
+    runs: [u64; 2],
+    /// Failed writes of runs.
+    run_errors: u64,
 }
 
 impl Engine {
@@ -40,11 +47,36 @@ impl Engine {
         }
         self.own.store_size("ledger", self.store.ledger.size());
         self.own.store_size("history", history.size());
+        self.observe_runs();
         self.save_lost();
         let statuses = self.dispatcher.as_ref().map(Dispatcher::statuses).unwrap_or_default();
         let oldest = statuses.into_iter().map(|(name, status)| (name, status.borrow().oldest)).collect();
         let store_ok = self.committer.is_ok() && self.store.history.is_ok();
         drop(self.step(now, MachineEvent::Observed(SidecarObservation { store_ok, lag: self.lag, oldest })));
+    }
+
+    /// Counts spans and runs.
+    fn observe_runs(&mut self) {
+        let (counters, readers) = (self.runs.counters(), self.runs.readers());
+        let count = |counter: &AtomicU64| counter.load(Relaxed);
+        let spans = [
+            ("stored", count(&counters.stored)),
+            ("duplicate", count(&counters.duplicate)),
+            ("trace_full", count(&counters.trace_full)),
+            ("not_of_agents", count(&counters.not_of_agents)),
+            ("sampled_out", count(&counters.sampled_out)),
+        ];
+        for (counted, (outcome, count)) in self.counted.spans.iter_mut().zip(spans) {
+            self.own.run_spans(outcome, count.saturating_sub(std::mem::replace(counted, count)));
+        }
+        let runs = [count(&counters.ended), count(&counters.pruned)];
+        let before = std::mem::replace(&mut self.counted.runs, runs);
+        let commit = count(&counters.last_commit_ms) as f64 / 1000.0;
+        self.own.runs(runs[0].saturating_sub(before[0]), runs[1].saturating_sub(before[1]), commit);
+        let errors = readers.errors();
+        let counted = std::mem::replace(&mut self.counted.run_errors, errors);
+        (counted..errors).for_each(|_| self.own.store_error());
+        self.own.store_size("traces", readers.size());
     }
 
     /// Whether alerts are evaluated and can be delivered; the error gives the reason.

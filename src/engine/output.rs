@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::{Engine, ReceiverView, View};
 use crate::machine::AlertEffects;
-use crate::model::{Notice, Time};
+use crate::model::{AgentStatus, AlertState, Notice, Snapshot, Subject, Time};
 use crate::notify::Dispatcher;
+use crate::runs::registry::Registration;
 use crate::store::FleetSave;
 
 impl Engine {
@@ -56,6 +57,7 @@ impl Engine {
         let Some(slot) = self.store.history.save_slot() else { return };
         let snapshot = self.machine.snapshot(now);
         let changes = self.machine.take_unsaved();
+        self.register_agents(&snapshot, &changes.agents);
         let save = FleetSave {
             snapshot,
             agents: changes.agents,
@@ -69,6 +71,36 @@ impl Engine {
             windows: changes.windows,
         };
         self.store.history.save(slot, save);
+    }
+
+    /// Tells the registry of agents that changed, and runs of agents that ended.
+    fn register_agents(&self, snapshot: &Snapshot, slots: &[u32]) {
+        let agents = slots.iter().filter_map(|slot| snapshot.agents.get(*slot));
+        let (mut seen, mut ended) = (Vec::new(), Vec::new());
+        for agent in agents {
+            let (project, name) = (Arc::clone(&agent.project), Arc::clone(&agent.name));
+            if agent.ended || matches!(agent.status, Some(AgentStatus::Failed | AgentStatus::Completed)) {
+                ended.push((Arc::clone(&project), Arc::clone(&name)));
+            }
+            seen.push(Registration {
+                project,
+                name,
+                agent_type: agent.agent_type.clone().unwrap_or_else(|| Arc::from("custom")),
+                external_id: None,
+                config: None,
+                monitoring_enabled: None,
+                created_by: Arc::clone(&agent.source),
+                new_id: Arc::from(""),
+            });
+        }
+        self.runs.saw(seen);
+        self.runs.agents_ended(ended);
+        let firing = self.machine.alerts().all().filter(|alert| alert.state == AlertState::Firing);
+        let alerting = firing.filter_map(|alert| match &alert.subject {
+            Subject::Agent { project, name } => Some((Arc::clone(project), Arc::clone(name))),
+            _ => None,
+        });
+        self.runs.alerting(alerting.collect());
     }
 
     /// Has everything written again to a file of the store that was lost.

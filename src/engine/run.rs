@@ -50,6 +50,8 @@ pub struct EngineParts {
     pub monitoring: watch::Sender<bool>,
     /// Records inputs, if recording is on.
     pub recorder: Option<Recorder>,
+    /// Runs and the registry, which hear of agents that are seen or end.
+    pub runs: super::runs::RunsHandle,
 }
 
 /// Asks the engine to stop: drain within the duration, then answer.
@@ -58,7 +60,7 @@ pub type StopSignal = oneshot::Receiver<Duration>;
 impl Engine {
     /// An engine with the restored state, and the receiving end of its dispatcher's reports.
     pub fn new(parts: EngineParts) -> (Self, mpsc::Receiver<DeliveryReport>) {
-        let EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder } = parts;
+        let EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder, runs } = parts;
         let now = clock.now();
         let (settings, receivers) = settings.split();
         let (reports, reports_end) = mpsc::channel(REPORTS);
@@ -79,6 +81,7 @@ impl Engine {
             monitoring,
             stop_orders: watch::Sender::default(),
             recorder,
+            runs,
             counted: CountedStoreErrors::default(),
             resend_at: now,
         };

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::runs::{RunsError, RunsHandle};
 use crate::clock::Clock;
 use crate::model::telemetry::Telemetry;
 use crate::model::{RejectReason, TelemetryChannels, TelemetryUpdate};
@@ -53,11 +54,17 @@ enum ExportKind {
 struct Export {
     kind: ExportKind,
     body: Bytes,
-    reply: oneshot::Sender<Result<(ExportOutcome, Option<Applied>), ExportError>>,
+    reply: oneshot::Sender<ExportReply>,
 }
+
+/// Answered when the spans are on disk.
+type Stored = oneshot::Receiver<Result<(), RunsError>>;
 
 /// Answered when the update was applied.
 type Applied = oneshot::Receiver<()>;
+
+/// What an export is answered with, and what its sender waits for before.
+type ExportReply = Result<(ExportOutcome, Option<Applied>, Option<Stored>), ExportError>;
 
 /// A read or a change of settings. Overtakes exports.
 #[derive(Debug)]
@@ -79,9 +86,22 @@ pub enum ExportError {
     /// The queue is full.
     #[error("too many exports are waiting; try again in a second")]
     Busy,
+    /// Its spans can't be stored now.
+    #[error("{0}")]
+    Runs(String),
     /// The program is shutting down.
     #[error("shutting down")]
     Stopped,
+}
+
+impl From<RunsError> for ExportError {
+    fn from(error: RunsError) -> Self {
+        match error {
+            RunsError::Stopped => Self::Stopped,
+            RunsError::Busy => Self::Busy,
+            other => Self::Runs(other.to_string()),
+        }
+    }
 }
 
 impl TelemetryHandle {
@@ -114,11 +134,14 @@ impl TelemetryHandle {
             mpsc::error::TrySendError::Full(_) => ExportError::Busy,
             mpsc::error::TrySendError::Closed(_) => ExportError::Stopped,
         })?;
-        let (taken, applied) = answer.await.unwrap_or(Err(ExportError::Stopped))?;
-        match applied {
-            Some(applied) => applied.await.map(|()| taken).map_err(|_| ExportError::Stopped),
-            None => Ok(taken),
+        let (taken, applied, stored) = answer.await.unwrap_or(Err(ExportError::Stopped))?;
+        if let Some(applied) = applied {
+            applied.await.map_err(|_| ExportError::Stopped)?;
         }
+        if let Some(stored) = stored {
+            stored.await.unwrap_or(Err(RunsError::Stopped))?;
+        }
+        Ok(taken)
     }
 
     /// All series received so far; empty once the program is shutting down.
@@ -163,7 +186,7 @@ impl TelemetryHandle {
 pub async fn run(
     mut inbox: Inbox,
     (mut table, mut profiles): (StreamTable, Profiles),
-    engine: super::EngineHandle,
+    (engine, runs): (super::EngineHandle, RunsHandle),
     clock: Clock,
     limit: usize,
     stop: CancellationToken,
@@ -191,14 +214,16 @@ pub async fn run(
             _ = expiry.tick() => table.expire(clock.now()),
             export = inbox.exports.recv() => {
                 let Some(export) = export else { return };
-                let answer = match take(&mut table, &mut profiles, &clock, limit, &export) {
-                    Ok((taken, distilled)) if distilled.agents.is_empty() && distilled.counting.is_empty() => Ok((taken, None)),
-                    Ok((taken, distilled)) => {
+                let answer = match take(&mut table, &mut profiles, (&clock, &runs), limit, &export) {
+                    Ok((taken, distilled, stored)) if distilled.agents.is_empty() && distilled.counting.is_empty() => {
+                        Ok((taken, None, stored))
+                    }
+                    Ok((taken, distilled, stored)) => {
                         let (done, applied) = oneshot::channel();
                         if engine.telemetry(distilled, done).await.is_err() {
                             return;
                         }
-                        Ok((taken, Some(applied)))
+                        Ok((taken, Some(applied), stored))
                     }
                     Err(error) => Err(error),
                 };
@@ -213,10 +238,10 @@ pub async fn run(
 fn take(
     table: &mut StreamTable,
     profiles: &mut Profiles,
-    clock: &Clock,
+    (clock, runs): (&Clock, &RunsHandle),
     limit: usize,
     export: &Export,
-) -> Result<(ExportOutcome, TelemetryUpdate), ExportError> {
+) -> Result<(ExportOutcome, TelemetryUpdate, Option<Stored>), ExportError> {
     let now = clock.now();
     let (signal, encoding, is_gzip) = match &export.kind {
         ExportKind::Export(signal, encoding, is_gzip) => (*signal, *encoding, *is_gzip),
@@ -226,7 +251,9 @@ fn take(
             let mut taken = ExportOutcome::all_accepted(calls.accepted);
             taken.reject(RejectReason::Malformed, calls.malformed);
             let agents = profiles.extract_callback(now, &calls.request);
-            return Ok((taken, TelemetryUpdate { agents, counting: profiles.take_counting() }));
+            let update = TelemetryUpdate { agents, counting: profiles.take_counting() };
+            let stored = runs.export(callback::spans(&calls.request))?;
+            return Ok((taken, update, Some(stored)));
         }
     };
     let (request, unread) = decode_counted(signal, encoding, is_gzip, &export.body, limit)?;
@@ -236,7 +263,13 @@ fn take(
     };
     taken.undecodable_values = unread as u64;
     let agents = profiles.extract(now, &request);
-    Ok((taken, TelemetryUpdate { agents, counting: profiles.take_counting() }))
+    let update = TelemetryUpdate { agents, counting: profiles.take_counting() };
+    // What was counted and then refused is recognised when it is sent again.
+    let stored = match request {
+        OtlpRequest::Traces(traces) => Some(runs.export(traces)?),
+        OtlpRequest::Metrics(_) | OtlpRequest::Logs(_) => None,
+    };
+    Ok((taken, update, stored))
 }
 
 #[cfg(test)]
@@ -252,7 +285,8 @@ mod tests {
         let config = OtlpConfig::default();
         let parts = (StreamTable::new(1, &config), Profiles::new(now, &config));
         let stop = CancellationToken::new();
-        let owner = tokio::spawn(run(inbox, parts, engine, Clock::system(), 1_000_000, stop.clone()));
+        let runs = super::super::runs::in_memory();
+        let owner = tokio::spawn(run(inbox, parts, (engine, runs), Clock::system(), 1_000_000, stop.clone()));
         let body = r#"{"resourceLogs": [{"scopeLogs": [{"scope": {"name": "codex_otel.log_only"}, "logRecords": [
             {"attributes": [{"key": "event.name", "value": {"stringValue": "codex.api_request"}}]}]}]}]}"#;
         let export = handle.export(Signal::Logs, Encoding::Json, false, Bytes::from(body));

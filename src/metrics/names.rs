@@ -187,6 +187,14 @@ families! {
         "Size of a store file on disk in bytes, write-ahead log included";
     HISTORY_DROPPED = Counter "lookout_history_dropped_total" ["reason"]
         "Total number of dropped history rows, by reason: size (store.max_size reached), rate (too many rows of one agent or alert), disk (too slow or failing)";
+    RUN_SPANS = Counter "lookout_runs_spans_total" ["outcome"]
+        "Total number of received spans, by outcome: stored, duplicate, trace_full (too many in one trace), not_of_agents (of other programs), sampled_out (of ended runs that runs.sample left out)";
+    RUNS_ENDED = Counter "lookout_runs_ended_total" []
+        "Total number of runs of agents that ended";
+    RUNS_PRUNED = Counter "lookout_runs_pruned_total" []
+        "Total number of runs deleted before their retention because runs.max_size was reached";
+    RUN_COMMIT = Gauge "lookout_runs_commit_seconds" []
+        "Time from the arrival of the last group of spans to its commit, in seconds";
     RECORD_DROPPED = Counter "lookout_record_dropped_total" []
         "Total number of inputs missing in the recording because its queue was full or a write failed";
     STOPS = Counter "lookout_stops_total" ["budget"]

@@ -69,6 +69,10 @@ pub struct SidecarMetrics {
     store_errors: Counter,
     store_size: Family<Labels<1>, Gauge>,
     history_dropped: Family<Labels<1>, Counter>,
+    run_spans: Family<Labels<1>, Counter>,
+    runs_ended: Counter,
+    runs_pruned: Counter,
+    run_commit: FloatGauge,
     record_dropped: Counter,
     stops: Family<Labels<1>, Counter>,
     connections_closed: Family<Labels<1>, Counter>,
@@ -149,7 +153,7 @@ impl SidecarMetrics {
         self.store_errors.inc();
     }
 
-    /// Sets the size of a file of the store, `ledger` or `history`.
+    /// Sets the size of a file of the store: `ledger`, `history` or `traces`.
     pub fn store_size(&self, file: &'static str, bytes: u64) {
         self.store_size.get_or_create_owned(&register::file(file)).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
@@ -157,6 +161,18 @@ impl SidecarMetrics {
     /// Counts dropped history rows; the reason is from a closed set.
     pub fn history_dropped(&self, reason: &'static str, count: u64) {
         self.history_dropped.get_or_create_owned(&register::history_dropped(reason)).inc_by(count);
+    }
+
+    /// Counts received spans; the outcome is from a closed set.
+    pub fn run_spans(&self, outcome: &'static str, count: u64) {
+        self.run_spans.get_or_create_owned(&register::run_spans(outcome)).inc_by(count);
+    }
+
+    /// Counts runs that ended and runs that were deleted for size, and sets how long the last commit of spans took.
+    pub fn runs(&self, ended: u64, pruned: u64, commit_seconds: f64) {
+        self.runs_ended.inc_by(ended);
+        self.runs_pruned.inc_by(pruned);
+        self.run_commit.set(commit_seconds);
     }
 
     /// Counts inputs missing in the recording.

@@ -131,9 +131,16 @@ impl ConfiguredToken {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caller {
     token: Option<Arc<str>>,
+    /// The role, unless it is not restricted.
+    role: Option<Role>,
 }
 
 impl Caller {
+    /// Whether it may do everything.
+    pub(super) fn is_admin(&self) -> bool {
+        self.role.is_none_or(|role| role == Role::Admin)
+    }
+
     /// The caller's name for announcements; `claimed` is the name that the request gives.
     pub(super) fn name(&self, claimed: Option<&str>) -> String {
         match (claimed.filter(|name| !name.is_empty()), &self.token) {
@@ -256,17 +263,18 @@ impl AccessRules {
                 (true, Some(role)) if needed > role => Err(forbidden(
                     "the role of auth.loopback does not permit this request; send a token with the needed role",
                 )),
-                (true, _) => Ok(anonymous),
+                (true, role) => Ok(Caller { role, ..anonymous }),
                 (false, _) if matches!(requirement, Requirement::Scrape(_)) => Ok(anonymous),
                 (false, _) => Err(forbidden("access from other machines needs a token; configure auth.tokens")),
             };
         }
         let token = self.token_of(headers);
-        let caller = Caller { token: token.map(|token| Arc::clone(&token.name)) };
         // With `auth.loopback` local callers have that role without a token.
         let role = token.map(|token| token.role).or(self.loopback.filter(|_| is_loopback));
         match role {
-            Some(role) if role >= needed => Ok(caller),
+            Some(role) if role >= needed => {
+                Ok(Caller { token: token.map(|token| Arc::clone(&token.name)), role: Some(role) })
+            }
             Some(_) => Err(forbidden("the role of the token does not permit this request")),
             None => Err(ApiError {
                 header: Some((header::WWW_AUTHENTICATE, "Bearer realm=\"lookout\", Basic realm=\"lookout\"")),

@@ -68,7 +68,7 @@ fn count(own: &SidecarMetrics, signal: Signal, result: &Result<ExportOutcome, Ex
             OtlpDecodeError::TooLarge(_) | OtlpDecodeError::TooLargeInMemory(_),
         ))
         | ExportRequestError::BodyReadError(BodyReadError::TooLarge(_)) => RejectReason::TooLarge,
-        ExportRequestError::Export(ExportError::Busy | ExportError::Stopped)
+        ExportRequestError::Export(ExportError::Busy | ExportError::Runs(_) | ExportError::Stopped)
         | ExportRequestError::BodyReadError(BodyReadError::PoolExhausted | BodyReadError::Slow) => {
             return count_busy(own, signal);
         }
@@ -150,7 +150,7 @@ impl From<ExportError> for ApiError {
             ExportError::Decode(OtlpDecodeError::TooLarge(_) | OtlpDecodeError::TooLargeInMemory(_)) => {
                 (StatusCode::PAYLOAD_TOO_LARGE, Some((header::CONNECTION, "close")))
             }
-            ExportError::Busy | ExportError::Stopped => {
+            ExportError::Busy | ExportError::Runs(_) | ExportError::Stopped => {
                 (StatusCode::SERVICE_UNAVAILABLE, Some((header::RETRY_AFTER, "1")))
             }
         };

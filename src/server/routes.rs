@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::handler::Handler;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, patch, post};
 use http::{Method, Request, StatusCode};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt as _;
@@ -17,10 +17,13 @@ use super::connections::{Connection, RequestBody};
 use super::error::{ApiError, json as json_answer};
 use super::responses::ResponseSender;
 use super::scrape::Scraper;
-use super::{HandlerState, ServerContext, Surface, api, callbacks, hooks, otlp, pushes, silences};
+use super::{HandlerState, ServerContext, Surface, api, callbacks, hooks, otlp, pushes, registry, runs, silences};
 use crate::config::server::Role::{self, Admin, Ingest, Read};
 use crate::ingest::hooks::{HookTool, TOOLS};
 use crate::otlp::Signal;
+
+/// Reads of runs at once.
+const READERS: usize = 4;
 
 /// Every route.
 static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
@@ -45,6 +48,27 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         Route::post("/api/silences", Admin, silences::create, "create or change a silence"),
         Route::delete("/api/silences/{id}", Admin, silences::expire, "expire a silence"),
         Route::get("/api/telemetry", Read, api::telemetry, "signals and hooks received from each agent"),
+        Route::get("/api/traces", Read, runs::list, "list runs of agents, newest first"),
+        Route::delete("/api/traces", Admin, runs::delete_old, "delete runs that began before a time"),
+        Route::get("/api/traces/{id}", Read, runs::show, "a run with its spans as a tree, by run or trace id"),
+        Route::get(
+            "/api/agents/stats",
+            Read,
+            runs::stats,
+            "statistics of agents by hour, model, provider, platform or tool",
+        ),
+        Route::post("/agents/register", Ingest, registry::register, "register an agent, or update it"),
+        Route::get("/agents", Read, registry::list, "list registered agents"),
+        Route::get("/agents/{id}", Read, registry::show, "a registered agent, its statistics of 24 h and its alerts"),
+        Route::get("/agents/{id}/{name}", Read, registry::show_named, "the same, by project and name"),
+        Route::patch("/agents/{id}", Admin, registry::patch, "change a registered agent"),
+        Route::patch("/agents/{id}/{name}", Admin, registry::patch_named, "the same, by project and name"),
+        Route::delete("/agents/{id}", Admin, registry::remove, "make a registered agent inactive"),
+        Route::delete("/agents/{id}/{name}", Admin, registry::remove_named, "the same, by project and name"),
+        Route::post("/agents/{id}/trace/start", Ingest, runs::start, "begin a run of a registered agent"),
+        Route::post("/agents/{id}/{name}/trace/start", Ingest, runs::start_named, "the same, by project and name"),
+        Route::post("/agents/{id}/trace/end", Ingest, runs::end, "end a run"),
+        Route::post("/agents/{id}/{name}/trace/end", Ingest, runs::end, "the same, by project and name"),
         Route::direct("/api/state", Dispatch::State, "push the state of agents and components"),
         Route::direct("/api/usage", Dispatch::Usage, "push usage increments"),
     ];
@@ -120,6 +144,15 @@ impl Route {
         summary: &'static str,
     ) -> Self {
         Self { method: Method::POST, summary: Some(summary), ..Self::unlisted(path, role, post(handler)) }
+    }
+
+    fn patch<T: 'static>(
+        path: &'static str,
+        role: Role,
+        handler: impl Handler<T, HandlerState>,
+        summary: &'static str,
+    ) -> Self {
+        Self { method: Method::PATCH, summary: Some(summary), ..Self::unlisted(path, role, patch(handler)) }
     }
 
     fn delete<T: 'static>(
@@ -228,7 +261,8 @@ impl Routes {
         let sending = ResponseSender::new();
         let (own, engine, otlp) = (Arc::clone(&context.own), context.engine.clone(), context.otlp.clone());
         let scraper = Arc::new(Scraper::new(own, engine, otlp, sending.clone()));
-        let shared = HandlerState { scraper, sending, context: context.clone() };
+        let readers = Arc::new(tokio::sync::Semaphore::new(READERS));
+        let shared = HandlerState { scraper, sending, readers, context: context.clone() };
         let router = ROUTES
             .iter()
             .fold(Router::new(), |router, route| router.route(route.path, (*route.handler).clone()))
@@ -379,6 +413,9 @@ mod tests {
             ("/ /api/status /api/metrics /api/alerts /api/telemetry /api/openapi.json", "rraaaaa"),
             ("/api/alerts/0123456789abcdef/why /api/alerts/0123456789abcdef/ack", "rraaaaa"),
             ("/api/silences /api/silences/x /-/reload /api/monitoring/start /api/monitoring/stop", "rraaaaa"),
+            ("/api/traces /api/traces/x /api/agents/stats /agents /agents/x /agents/x/y", "rraaaaa"),
+            ("/agents/register", "rriaaaa"),
+            ("/agents/x/trace/start /agents/x/y/trace/start /agents/x/trace/end /agents/x/y/trace/end", "rriiiii"),
             // Unknown routes that look similar.
             (
                 "/api/state/ //api/state /API/state /api/states /v1/profiles /v1/metrics/ /hooks /hooks/nothing",
@@ -394,7 +431,8 @@ mod tests {
             tested.extend([" ", paths, " "]);
         }
         for route in ROUTES.iter() {
-            let path = route.path.replace("{fingerprint}", "0123456789abcdef").replace("{id}", "x");
+            let path =
+                route.path.replace("{fingerprint}", "0123456789abcdef").replace("{id}", "x").replace("{name}", "y");
             assert!(tested.contains(&format!(" {path} ")), "{path} is not tested");
         }
     }
@@ -424,7 +462,7 @@ mod tests {
                 path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).collect();
             for (method, operation) in methods.as_object().expect("operations") {
                 operations += 1;
-                assert!(["get", "post", "delete"].contains(&&**method), "{path} {method}");
+                assert!(["get", "post", "patch", "delete"].contains(&&**method), "{path} {method}");
                 assert!(operation["summary"].as_str().is_some_and(|text| !text.is_empty()), "{path}");
                 let parameters = operation["parameters"].as_array().expect("parameters");
                 let named: Vec<&str> = parameters.iter().filter_map(|one| one["name"].as_str()).collect();

@@ -14,7 +14,7 @@ use crate::{Case, trial};
 /// as [`WITHIN`] lists.
 const LAYERS: [&[&str]; 9] = [
     &["text", "clock", "model", "decode", "files", "secret", "http_client", "written"],
-    &["ingest", "otlp", "profiles", "fleet", "rules", "alerts", "enforcement", "notify", "metrics", "store"],
+    &["ingest", "otlp", "profiles", "fleet", "rules", "alerts", "runs", "enforcement", "notify", "metrics", "store"],
     &["config"],
     &["machine"],
     &["engine"],

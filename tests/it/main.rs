@@ -43,6 +43,7 @@ mod quiet;
 mod readme;
 mod reload;
 mod ruletools;
+mod runs;
 mod scrape;
 mod signals;
 mod slack;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         durability::trials(),
         faults::trials(),
         reload::trials(),
+        runs::trials(),
         supervision::trials(),
         #[cfg(target_os = "linux")]
         deployment::trials(),

@@ -135,8 +135,9 @@ export GEMINI_TELEMETRY_LOG_PROMPTS=false
 litellm_settings:
   callbacks: [otel]
 
-# In the shell that starts the proxy:
-{}{}
+# In the shell that starts the proxy; the last line has it send the caller's metadata, which links calls to runs:
+{}{}export LITELLM_OTEL_BAGGAGE_METADATA_KEYS=requester_metadata.agent_id,requester_metadata.parent_trace_id,requester_metadata.session_id
+
 # Alternatively, if the proxy has no OpenTelemetry packages, or LITELLM_OTEL_V2 is set, in its config.yaml:
 litellm_settings:
   callbacks: [lookout]

@@ -46,6 +46,7 @@ fn check_prints_the_effective_configuration_of_each_environment() {
     - c
     log:
       level: debug
+      timeout: 6h
     agents:
       timeout: 1m
     "#);
@@ -55,6 +56,7 @@ fn check_prints_the_effective_configuration_of_each_environment() {
     - a
     log:
       level: info
+      timeout: 6h
     agents:
       timeout: 30s
     "#);

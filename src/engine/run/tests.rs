@@ -33,7 +33,17 @@ pub(in crate::engine) fn restored(
     let (store, _, _) = Store::open(&memory, &clock).unwrap();
     let (monitoring, _) = watch::channel(true);
     let (restored, own) = (RestoredLedger::default(), Arc::new(SidecarMetrics::new()));
-    Engine::new(EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
+    Engine::new(EngineParts {
+        clock,
+        settings,
+        own,
+        store,
+        restored,
+        saved,
+        monitoring,
+        recorder: None,
+        runs: super::super::runs::in_memory(),
+    })
 }
 
 /// The built-in rules and one receiver.
@@ -95,7 +105,17 @@ async fn what_was_answered_is_saved_even_if_the_store_is_busy() {
     let (monitoring, _) = watch::channel(true);
     let (settings, own) = (settings(DigestConfig::default()), Arc::new(SidecarMetrics::new()));
     let history = store.history.clone();
-    let parts = EngineParts { clock: clock.clone(), settings, own, store, restored, saved, monitoring, recorder: None };
+    let parts = EngineParts {
+        clock: clock.clone(),
+        settings,
+        own,
+        store,
+        restored,
+        saved,
+        monitoring,
+        recorder: None,
+        runs: super::super::runs::in_memory(),
+    };
     let (engine, reports) = Engine::new(parts);
     let (handle, queues) = EngineHandle::new(2, 2, 2);
     let (stop, stopped) = oneshot::channel();
@@ -122,7 +142,17 @@ fn with_ledger(clock: Clock, restored: RestoredLedger) -> (Engine, mpsc::Receive
     let (monitoring, _) = watch::channel(true);
     let (own, settings, saved) =
         (Arc::new(SidecarMetrics::new()), settings(DigestConfig::default()), SavedFleet::default());
-    Engine::new(EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder: None })
+    Engine::new(EngineParts {
+        clock,
+        settings,
+        own,
+        store,
+        restored,
+        saved,
+        monitoring,
+        recorder: None,
+        runs: super::super::runs::in_memory(),
+    })
 }
 
 #[tokio::test]

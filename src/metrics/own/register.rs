@@ -34,6 +34,10 @@ impl SidecarMetrics {
         let store_errors = add(&mut registry, &names::STORE_ERRORS, Counter::default());
         let store_size = add(&mut registry, &names::STORE_SIZE, Family::default());
         let dropped_rows = add(&mut registry, &names::HISTORY_DROPPED, Family::default());
+        let span_outcomes = add(&mut registry, &names::RUN_SPANS, Family::default());
+        let runs_ended = add(&mut registry, &names::RUNS_ENDED, Counter::default());
+        let runs_pruned = add(&mut registry, &names::RUNS_PRUNED, Counter::default());
+        let run_commit = add(&mut registry, &names::RUN_COMMIT, FloatGauge::default());
         let record_dropped = add(&mut registry, &names::RECORD_DROPPED, Counter::default());
         let stops = add(&mut registry, &names::STOPS, Family::default());
         let connections_closed = add(&mut registry, &names::CONNECTIONS_CLOSED, Family::default());
@@ -56,6 +60,10 @@ impl SidecarMetrics {
             store_errors,
             store_size,
             history_dropped: dropped_rows,
+            run_spans: span_outcomes,
+            runs_ended,
+            runs_pruned,
+            run_commit,
             record_dropped,
             stops,
             connections_closed,
@@ -81,6 +89,9 @@ impl SidecarMetrics {
         }
         for reason in HISTORY_DROPPED {
             own.history_dropped.get_or_create_owned(&history_dropped(reason));
+        }
+        for outcome in ["stored", "duplicate", "trace_full", "not_of_agents", "sampled_out"] {
+            own.run_spans.get_or_create_owned(&run_spans(outcome));
         }
         for reason in Suppressed::REASONS {
             own.suppressed.get_or_create_owned(&suppressed_for(reason));
@@ -131,6 +142,11 @@ pub(super) fn file(file: &str) -> Labels<1> {
 /// The labels of `lookout_history_dropped_total`.
 pub(super) fn history_dropped(reason: &str) -> Labels<1> {
     [(label(&names::HISTORY_DROPPED, 0), reason.to_owned())]
+}
+
+/// The labels of `lookout_runs_spans_total`.
+pub(super) fn run_spans(outcome: &str) -> Labels<1> {
+    [(label(&names::RUN_SPANS, 0), outcome.to_owned())]
 }
 
 /// The labels of `lookout_notifications_suppressed_total`.

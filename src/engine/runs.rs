@@ -1,0 +1,730 @@
+//! The thread that owns runs and the registry: it decodes spans, links them to runs, and writes both in groups.
+//!
+//! A sender is answered once the group that its spans are in was committed. What a failed commit did not write is written
+//! with the next; until then senders get an error and try again, and what they send again is recognised.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::clock::Clock;
+use crate::model::run_stats::Contribution;
+use crate::model::{Capture, RegisteredAgent, Run, RunSource, Sketch, Span, SpanReport, Time, TraceId};
+use crate::otlp::config::OtlpConfig;
+use crate::otlp::wire::ExportTraceServiceRequest;
+use crate::profiles::spans::SpanReader;
+use crate::runs::config::RunsConfig;
+use crate::runs::registry::{Registration, Registry, RegistryFull, RegistryPatch};
+use crate::runs::{RunBook, RunChanges, RunEnd, RunStart, SpanOutcome};
+use crate::store::StoreError;
+use crate::store::traces::{TraceBatch, TraceLimits, TraceReaders, TraceStore};
+
+/// Messages that wait.
+const QUEUE: usize = 1_024;
+/// Spans that wait; more are refused.
+const WAITING_SPANS: usize = 100_000;
+/// Spans after which a group is committed although more wait.
+const GROUP_SPANS: usize = 10_000;
+/// How long a group grows while more arrives.
+const GROUP_TIME: Duration = Duration::from_millis(50);
+/// How long the thread sleeps at most.
+const TICK: Duration = Duration::from_secs(1);
+/// How often something is pruned.
+const PRUNE_EVERY: Duration = Duration::from_secs(10);
+/// Bytes of compressed spans that a store that can't be written holds back; beyond it spans are refused.
+const MAX_UNWRITTEN: usize = 16 << 20;
+/// Runs that are taken back into memory at the start, so that calls that follow find them.
+const RECENT: (Duration, usize) = (Duration::from_secs(600), 1_000);
+
+/// Why something about runs was refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RunsError {
+    /// Too much waits.
+    #[error("too many spans are waiting; try again in a second")]
+    Busy,
+    /// The store can't be written.
+    #[error("runs can't be written: {0}")]
+    Store(#[from] StoreError),
+    /// No such run.
+    #[error("no run or trace has the id {0}")]
+    UnknownRun(TraceId),
+    /// No such agent.
+    #[error("no agent has the id or name {0:?}; register it with POST /agents/register")]
+    UnknownAgent(String),
+    /// The registry is full.
+    #[error(transparent)]
+    RegistryFull(#[from] RegistryFull),
+    /// The program is shutting down.
+    #[error("shutting down")]
+    Stopped,
+}
+
+type RunsReply<T> = oneshot::Sender<Result<T, RunsError>>;
+
+/// A message to the thread.
+enum RunsMessage {
+    Export(Box<ExportTraceServiceRequest>, OwnedSemaphorePermit, RunsReply<()>),
+    Spans(Vec<SpanReport<'static>>),
+    Start(String, Box<dyn FnOnce(&RegisteredAgent) -> RunStart + Send>, RunsReply<Run>),
+    Begin(Box<RunStart>),
+    End(TraceId, Box<RunEnd>, RunsReply<Run>),
+    Finish(TraceId, Box<RunEnd>),
+    AgentsEnded(Vec<(Arc<str>, Arc<str>)>),
+    Alerting(HashSet<(Arc<str>, Arc<str>)>),
+    Register(Box<Registration>, RunsReply<(RegisteredAgent, bool)>),
+    Saw(Vec<Registration>),
+    Patch(String, RegistryPatch, RunsReply<RegisteredAgent>),
+    Agents(Box<dyn FnOnce(&Registry) + Send>),
+    Configure(Box<RunsSettings>),
+    DeleteBefore(Time, RunsReply<u64>),
+    Close(oneshot::Sender<()>),
+}
+
+/// What a reload may change.
+#[derive(Clone, Debug)]
+pub struct RunsSettings {
+    /// How agents are named, and prices.
+    pub otlp: OtlpConfig,
+    /// What is kept of content.
+    pub capture: Capture,
+    /// When a run without an end is abandoned.
+    pub timeout: Duration,
+    /// How long and how much is kept.
+    pub limits: TraceLimits,
+    /// The share of runs whose spans are kept.
+    pub sample: f64,
+}
+
+impl RunsSettings {
+    /// By the configuration.
+    pub fn new(config: &RunsConfig, otlp: &OtlpConfig) -> Self {
+        Self {
+            otlp: otlp.clone(),
+            capture: config.capture,
+            timeout: config.timeout,
+            limits: TraceLimits { retention: config.retention, max_size: config.max_size },
+            sample: config.sample,
+        }
+    }
+}
+
+/// Counters of runs.
+#[derive(Debug, Default)]
+pub struct RunCounters {
+    /// Spans that arrived.
+    pub received: AtomicU64,
+    /// Spans that were stored.
+    pub stored: AtomicU64,
+    /// Spans that were sent again.
+    pub duplicate: AtomicU64,
+    /// Spans over the limit of a trace.
+    pub trace_full: AtomicU64,
+    /// Spans of no agent.
+    pub not_of_agents: AtomicU64,
+    /// Spans of runs whose spans are not kept.
+    pub sampled_out: AtomicU64,
+    /// Runs that ended.
+    pub ended: AtomicU64,
+    /// Runs that were deleted to stay within the limits.
+    pub pruned: AtomicU64,
+    /// Milliseconds from arrival to disk: of the last group.
+    pub last_commit_ms: AtomicU64,
+}
+
+/// Sends to the thread. Cheap to clone.
+#[derive(Clone)]
+pub struct RunsHandle {
+    queue: mpsc::SyncSender<RunsMessage>,
+    room: Arc<Semaphore>,
+    readers: TraceReaders,
+    counters: Arc<RunCounters>,
+}
+
+impl std::fmt::Debug for RunsHandle {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("RunsHandle").field("readers", &self.readers).finish_non_exhaustive()
+    }
+}
+
+impl RunsHandle {
+    fn send(&self, message: RunsMessage) -> Result<(), RunsError> {
+        self.queue.try_send(message).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => RunsError::Busy,
+            mpsc::TrySendError::Disconnected(_) => RunsError::Stopped,
+        })
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(RunsReply<T>) -> RunsMessage) -> Result<T, RunsError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(message(reply))?;
+        answer.await.unwrap_or(Err(RunsError::Stopped))
+    }
+
+    /// Queues an export of spans. The receiver resolves once they are committed.
+    pub fn export(
+        &self,
+        request: ExportTraceServiceRequest,
+    ) -> Result<oneshot::Receiver<Result<(), RunsError>>, RunsError> {
+        let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+        let spans = scopes.map(|scope| scope.spans.len()).sum::<usize>();
+        let permits = u32::try_from(spans.clamp(1, WAITING_SPANS)).unwrap_or(1);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(permits).map_err(|_| RunsError::Busy)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(RunsMessage::Export(Box::new(request), room, reply))?;
+        Ok(answer)
+    }
+
+    /// Queues spans of hooks, polls and the like without waiting; they are dropped when too much waits.
+    pub fn spans(&self, spans: Vec<SpanReport<'static>>) {
+        drop(self.send(RunsMessage::Spans(spans)));
+    }
+
+    /// Begins a run of a registered agent, given by id or by `project/name`.
+    pub async fn start(
+        &self,
+        agent: &str,
+        start: impl FnOnce(&RegisteredAgent) -> RunStart + Send + 'static,
+    ) -> Result<Run, RunsError> {
+        let agent = agent.to_owned();
+        self.ask(|reply| RunsMessage::Start(agent, Box::new(start), reply)).await
+    }
+
+    /// Begins a run that a hook or a poll reports, without waiting.
+    pub fn begin(&self, start: RunStart) {
+        drop(self.send(RunsMessage::Begin(Box::new(start))));
+    }
+
+    /// Ends a run, given by its id or by its trace.
+    pub async fn end(&self, id: TraceId, end: RunEnd) -> Result<Run, RunsError> {
+        self.ask(|reply| RunsMessage::End(id, Box::new(end), reply)).await
+    }
+
+    /// Ends a run that a hook or a poll reports, without waiting.
+    pub fn finish(&self, id: TraceId, end: RunEnd) {
+        drop(self.send(RunsMessage::Finish(id, Box::new(end))));
+    }
+
+    /// Agents (project, name) ended; their running runs are abandoned.
+    pub fn agents_ended(&self, agents: Vec<(Arc<str>, Arc<str>)>) {
+        if !agents.is_empty() {
+            drop(self.send(RunsMessage::AgentsEnded(agents)));
+        }
+    }
+
+    /// The agents (project, name) with a firing alert; their runs keep their spans.
+    pub fn alerting(&self, agents: HashSet<(Arc<str>, Arc<str>)>) {
+        drop(self.send(RunsMessage::Alerting(agents)));
+    }
+
+    /// Registers an agent; returns it and whether it is new.
+    pub async fn register(&self, registration: Registration) -> Result<(RegisteredAgent, bool), RunsError> {
+        self.ask(|reply| RunsMessage::Register(Box::new(registration), reply)).await
+    }
+
+    /// Agents were seen at work; each new one gets an id.
+    pub fn saw(&self, mut agents: Vec<Registration>) {
+        for agent in &mut agents {
+            agent.new_id = new_agent_id();
+        }
+        if !agents.is_empty() {
+            drop(self.send(RunsMessage::Saw(agents)));
+        }
+    }
+
+    /// Changes an agent.
+    pub async fn patch(&self, agent: &str, patch: RegistryPatch) -> Result<RegisteredAgent, RunsError> {
+        let agent = agent.to_owned();
+        self.ask(|reply| RunsMessage::Patch(agent, patch, reply)).await
+    }
+
+    /// What `read` finds in the registry.
+    pub async fn registry<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Registry) -> T + Send + 'static,
+    ) -> Result<T, RunsError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(RunsMessage::Agents(Box::new(move |registry| drop(reply.send(read(registry))))))?;
+        answer.await.map_err(|_| RunsError::Stopped)
+    }
+
+    /// Replaces the settings.
+    pub fn configure(&self, settings: RunsSettings) {
+        drop(self.send(RunsMessage::Configure(Box::new(settings))));
+    }
+
+    /// Deletes runs that began before a time; returns how many.
+    pub async fn delete_before(&self, before: Time) -> Result<u64, RunsError> {
+        self.ask(|reply| RunsMessage::DeleteBefore(before, reply)).await
+    }
+
+    /// Commits what is queued and closes the file.
+    pub async fn close(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.send(RunsMessage::Close(reply)).is_ok() {
+            drop(answer.await);
+        }
+    }
+
+    /// What opens readers of the store.
+    pub const fn readers(&self) -> &TraceReaders {
+        &self.readers
+    }
+
+    /// Counters of what arrived and was stored.
+    pub fn counters(&self) -> &RunCounters {
+        &self.counters
+    }
+}
+
+/// Answers a sender with the outcome of the commit.
+type PendingReply = Box<dyn FnOnce(Result<(), RunsError>) + Send>;
+
+/// The thread's state.
+struct RunsThread {
+    book: RunBook,
+    registry: Registry,
+    reader: SpanReader,
+    store: TraceStore,
+    clock: Clock,
+    counters: Arc<RunCounters>,
+    sampler: Sampler,
+    /// What a failed commit did not write.
+    unwritten: Unwritten,
+    /// Answered once the group is committed.
+    replies: Vec<PendingReply>,
+    group_spans: usize,
+    prune_at: Time,
+}
+
+#[derive(Default)]
+struct Unwritten {
+    runs: BTreeMap<TraceId, Run>,
+    removed: Vec<TraceId>,
+    discarded: Vec<TraceId>,
+    stats: Contribution,
+}
+
+impl Unwritten {
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.removed.is_empty() && self.stats.is_empty()
+    }
+}
+
+/// Decides which runs keep their spans: failed ones, slow ones, those of agents with an alert, and a share of the rest.
+#[derive(Debug)]
+struct Sampler {
+    share: f64,
+    alerting: HashSet<(Arc<str>, Arc<str>)>,
+    /// Durations of the runs of each agent (project, name).
+    durations: HashMap<(Arc<str>, Arc<str>), Sketch>,
+}
+
+/// Agents whose durations are remembered; beyond it they are forgotten and learnt again.
+const MAX_SAMPLED_AGENTS: usize = 10_000;
+/// The slowest share of an agent's runs, which keep their spans.
+const SLOWEST: f64 = 0.01;
+
+impl Sampler {
+    fn new(share: f64) -> Self {
+        Self { share, alerting: HashSet::new(), durations: HashMap::new() }
+    }
+
+    fn keeps(&mut self, run: &Run) -> bool {
+        if self.share >= 1.0 {
+            return true;
+        }
+        let agent = (Arc::clone(&run.project), Arc::clone(&run.agent));
+        if self.durations.len() > MAX_SAMPLED_AGENTS {
+            self.durations.clear();
+        }
+        let ms = run.ended_at.map_or(0.0, |ended| ended.since(run.started_at).as_secs_f64() * 1000.0);
+        let durations = self.durations.entry(agent.clone()).or_default();
+        let is_slow = durations.quantile(1.0 - SLOWEST).is_some_and(|slow| ms > slow);
+        durations.add(ms);
+        // The ids are random: their first digits decide.
+        let [a, b, c, d, ..] = *run.id.as_bytes();
+        let drawn = f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX);
+        run.status.is_failure() || is_slow || self.alerting.contains(&agent) || drawn < self.share
+    }
+}
+
+/// Opens the store and starts the thread; `watch` is held for as long as it runs.
+pub fn start(
+    mut store: TraceStore,
+    settings: &RunsSettings,
+    clock: Clock,
+    watch: impl Send + 'static,
+) -> anyhow::Result<RunsHandle> {
+    store.set_limits(settings.limits);
+    let (queue, inbox) = mpsc::sync_channel(QUEUE);
+    let counters = Arc::<RunCounters>::default();
+    let readers = store.readers();
+    let now = clock.wall();
+    let mut thread = RunsThread {
+        book: RunBook::new(settings.timeout),
+        registry: Registry::restore(store.agents()?),
+        reader: SpanReader::new(&settings.otlp, settings.capture),
+        store,
+        clock,
+        counters: Arc::clone(&counters),
+        sampler: Sampler::new(settings.sample),
+        unwritten: Unwritten::default(),
+        replies: Vec::new(),
+        group_spans: 0,
+        prune_at: now,
+    };
+    for id in thread.store.unfinished(now.minus(RECENT.0), RECENT.1)? {
+        thread.bring_back(now, id);
+    }
+    let work = move || {
+        let _watch = watch;
+        thread.run(&inbox);
+    };
+    std::thread::Builder::new().name("runs".to_owned()).spawn(work)?;
+    Ok(RunsHandle { queue, room: Arc::new(Semaphore::new(WAITING_SPANS)), readers, counters })
+}
+
+impl RunsThread {
+    fn run(&mut self, inbox: &mpsc::Receiver<RunsMessage>) {
+        loop {
+            let now = self.clock.wall();
+            let due = self.book.next_deadline().map_or(TICK, |at| at.since(now)).min(TICK);
+            let first = match inbox.recv_timeout(due) {
+                Ok(message) => Some(message),
+                Err(mpsc::RecvTimeoutError::Timeout) => None,
+                Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            };
+            let began = self.clock.wall();
+            let mut next = first;
+            let mut close = None;
+            while let Some(message) = next {
+                if let RunsMessage::Close(reply) = message {
+                    close = Some(reply);
+                    break;
+                }
+                self.handle(message);
+                let is_full = self.group_spans >= GROUP_SPANS || self.clock.wall().since(began) >= GROUP_TIME;
+                next = if is_full { None } else { inbox.try_recv().ok() };
+            }
+            self.commit(began);
+            if let Some(reply) = close {
+                drop(self.store.checkpoint("TRUNCATE"));
+                // The caller may have given up.
+                reply.send(()).ok();
+                return;
+            }
+            self.housekeep();
+        }
+        self.commit(self.clock.wall());
+    }
+
+    fn handle(&mut self, message: RunsMessage) {
+        let now = self.clock.wall();
+        match message {
+            RunsMessage::Export(request, room, reply) => {
+                let taken = self.export(now, &request);
+                drop(room);
+                match taken {
+                    Ok(()) => self.after_commit(reply, ()),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+            RunsMessage::Spans(spans) => {
+                let mut by_trace: BTreeMap<TraceId, Vec<Span<'_>>> = BTreeMap::new();
+                for report in spans {
+                    if self.add(now, &report) {
+                        by_trace.entry(report.span.trace).or_default().push(report.span);
+                    }
+                }
+                for (trace, spans) in &by_trace {
+                    self.store.add_spans(*trace, spans, now);
+                }
+            }
+            RunsMessage::Start(agent, start, reply) => match self.registry.find(&agent).cloned() {
+                Some(agent) => {
+                    let started = self.begin(now, start(&agent));
+                    self.after_commit(reply, started);
+                }
+                None => drop(reply.send(Err(RunsError::UnknownAgent(agent)))),
+            },
+            RunsMessage::Begin(start) => drop(self.begin(now, *start)),
+            RunsMessage::End(id, end, reply) => match self.finish(now, id, *end) {
+                Some(run) => self.after_commit(reply, run),
+                None => drop(reply.send(Err(RunsError::UnknownRun(id)))),
+            },
+            RunsMessage::Finish(id, end) => drop(self.finish(now, id, *end)),
+            RunsMessage::AgentsEnded(agents) => self.book.agents_ended(now, &agents.into_iter().collect()),
+            RunsMessage::Alerting(agents) => self.sampler.alerting = agents,
+            RunsMessage::Register(registration, reply) => match self.registry.register(now, *registration) {
+                Ok((agent, is_new)) => {
+                    let answer = (agent.clone(), is_new);
+                    self.after_commit(reply, answer);
+                }
+                Err(error) => drop(reply.send(Err(error.into()))),
+            },
+            RunsMessage::Saw(agents) => {
+                for agent in agents {
+                    // A full registry shows in `lookout_registry_agents`.
+                    self.registry.saw(now, agent).ok();
+                }
+            }
+            RunsMessage::Patch(agent, patch, reply) => match self.registry.patch(&agent, patch).cloned() {
+                Some(agent) => self.after_commit(reply, agent),
+                None => drop(reply.send(Err(RunsError::UnknownAgent(agent)))),
+            },
+            RunsMessage::Agents(read) => read(&self.registry),
+            RunsMessage::Configure(settings) => {
+                self.reader.configure(&settings.otlp, settings.capture);
+                self.book.set_timeout(settings.timeout);
+                self.store.set_limits(settings.limits);
+                self.sampler.share = settings.sample;
+            }
+            RunsMessage::DeleteBefore(before, reply) => {
+                drop(reply.send(self.store.delete_before(before).map_err(RunsError::from)));
+            }
+            RunsMessage::Close(reply) => {
+                reply.send(()).ok();
+            }
+        }
+    }
+
+    fn after_commit<T: Send + 'static>(&mut self, reply: RunsReply<T>, value: T) {
+        self.replies.push(Box::new(move |outcome| drop(reply.send(outcome.map(|()| value)))));
+    }
+
+    fn export(&mut self, now: Time, request: &ExportTraceServiceRequest) -> Result<(), RunsError> {
+        if self.store.pending_bytes() > MAX_UNWRITTEN {
+            return Err(RunsError::Busy);
+        }
+        let mut reports = Vec::new();
+        let left_out = self.reader.read(request, |report| reports.push(report));
+        self.counters.not_of_agents.fetch_add(left_out, Relaxed);
+        // Spans of one trace are stored together.
+        let mut by_trace: BTreeMap<TraceId, Vec<Span<'_>>> = BTreeMap::new();
+        for report in reports {
+            if self.add(now, &report) {
+                by_trace.entry(report.span.trace).or_default().push(report.span);
+            }
+        }
+        for (trace, spans) in &by_trace {
+            self.store.add_spans(*trace, spans, now);
+        }
+        Ok(())
+    }
+
+    /// Adds a span to the book; returns whether it is to be stored.
+    fn add(&mut self, now: Time, report: &SpanReport<'_>) -> bool {
+        self.counters.received.fetch_add(1, Relaxed);
+        self.group_spans += 1;
+        if !self.book.has_trace(report.span.trace) && !self.bring_back(now, report.span.trace) {
+            self.counters.sampled_out.fetch_add(1, Relaxed);
+            return false;
+        }
+        if let Some(caller) = report.caller
+            && self.book.resolve(caller).is_none()
+        {
+            self.bring_back(now, caller);
+        }
+        let (counter, is_new) = match self.book.span(now, report) {
+            SpanOutcome::New => (&self.counters.stored, true),
+            SpanOutcome::Duplicate => (&self.counters.duplicate, false),
+            SpanOutcome::TraceFull => (&self.counters.trace_full, false),
+        };
+        if is_new && self.book.is_sampled_out(report.span.trace) {
+            self.counters.sampled_out.fetch_add(1, Relaxed);
+            return false;
+        }
+        counter.fetch_add(1, Relaxed);
+        is_new
+    }
+
+    /// Takes what the store has of a run or trace back into memory. Returns `false` for one that can't go on: without its
+    /// spans, which sampling deleted, its sums could not be distinguished from what arrives.
+    fn bring_back(&mut self, now: Time, id: TraceId) -> bool {
+        match self.store.load(id) {
+            Ok(stored) if stored.runs.iter().any(|run| run.is_sampled_out) => return false,
+            Ok(stored) if !stored.runs.is_empty() => {
+                let spans: Vec<_> = stored.spans.into_iter().map(|span| self.reader.stored(span)).collect();
+                self.book.restore(now, stored.runs, spans);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(id = %id, %error, "runs can't be read; a late span may make a run of its own"),
+        }
+        true
+    }
+
+    fn begin(&mut self, now: Time, start: RunStart) -> Run {
+        let (id, trace, parent) = (start.id, start.trace, start.parent);
+        for known in [Some(trace), parent].into_iter().flatten() {
+            if self.book.resolve(known).is_none() {
+                self.bring_back(now, known);
+            }
+        }
+        for waiting in self.store.awaiting(id).unwrap_or_default() {
+            if !self.book.has_run(waiting) {
+                self.bring_back(now, waiting);
+            }
+        }
+        if start.source == RunSource::Api {
+            self.registry
+                .saw(
+                    now,
+                    Registration {
+                        project: Arc::clone(&start.agent.project),
+                        name: Arc::clone(&start.agent.agent),
+                        agent_type: Arc::clone(&start.agent.agent_type),
+                        external_id: None,
+                        config: None,
+                        monitoring_enabled: None,
+                        created_by: Arc::from(start.source.as_str()),
+                        new_id: new_agent_id(),
+                    },
+                )
+                .ok();
+        }
+        let run = self.book.start(now, start).clone();
+        self.store_root(now, id);
+        run
+    }
+
+    fn finish(&mut self, now: Time, id: TraceId, end: RunEnd) -> Option<Run> {
+        if self.book.resolve(id).is_none() {
+            self.bring_back(now, id);
+        }
+        let (run, is_first) = self.book.end(now, id, end)?;
+        let run = run.clone();
+        if is_first {
+            self.store_root(now, run.id);
+        }
+        Some(run)
+    }
+
+    fn store_root(&mut self, now: Time, id: TraceId) {
+        if let Some(span) = self.book.root_span(id) {
+            self.store.add_spans(span.trace, [&span], now);
+        }
+    }
+
+    /// Commits the group and answers its senders.
+    fn commit(&mut self, began: Time) {
+        let now = self.clock.wall();
+        let changes = self.book.take_changes(now);
+        self.counters.ended.fetch_add(changes.ended.len() as u64, Relaxed);
+        let sampled_out = self.sample_out(&changes.ended);
+        self.take(changes);
+        if !sampled_out.is_empty() {
+            self.unwritten.discarded.extend(sampled_out);
+            let changes = self.book.take_changes(now);
+            self.take(changes);
+        }
+        let agents = self.registry.take_changes();
+        let is_empty = self.unwritten.is_empty() && agents.is_empty() && self.store.pending_bytes() == 0;
+        let outcome = if is_empty {
+            Ok(())
+        } else {
+            let runs: Vec<Run> = self.unwritten.runs.values().cloned().collect();
+            let batch = TraceBatch {
+                runs: &runs,
+                removed: &self.unwritten.removed,
+                stats: Some(&self.unwritten.stats),
+                agents: &agents,
+            };
+            self.store.write(now, &batch)
+        };
+        self.group_spans = 0;
+        match &outcome {
+            Ok(()) => {
+                let discarded = std::mem::take(&mut self.unwritten.discarded);
+                self.unwritten = Unwritten::default();
+                if !discarded.is_empty()
+                    && let Err(error) = self.store.delete_spans(&discarded)
+                {
+                    tracing::warn!(%error, "spans of no agent could not be deleted; retention removes them");
+                }
+            }
+            Err(_) => self.registry.not_written(&agents),
+        }
+        for reply in self.replies.drain(..) {
+            reply(outcome.clone().map_err(RunsError::from));
+        }
+        if !is_empty {
+            let took = self.clock.wall().since(began).as_millis();
+            self.counters.last_commit_ms.store(u64::try_from(took).unwrap_or(u64::MAX), Relaxed);
+        }
+    }
+
+    /// Takes changes over, to be written with the next commit.
+    fn take(&mut self, changes: RunChanges) {
+        for id in &changes.removed {
+            self.unwritten.runs.remove(id);
+        }
+        self.unwritten.removed.extend(changes.removed);
+        self.unwritten.discarded.extend(changes.discarded);
+        self.unwritten.runs.extend(changes.runs.into_iter().map(|run| (run.id, run)));
+        for (key, cell) in changes.stats {
+            self.unwritten.stats.entry(key).or_default().add(&cell, 1);
+        }
+    }
+
+    /// Marks the runs that ended and whose spans are not kept; returns the traces whose spans are to be deleted.
+    fn sample_out(&mut self, ended: &[TraceId]) -> Vec<TraceId> {
+        let mut traces = Vec::new();
+        for id in ended {
+            if let Some(run) = self.book.run(*id)
+                && !self.sampler.keeps(run)
+            {
+                traces.extend(self.book.sample_out(*id));
+            }
+        }
+        traces
+    }
+
+    /// What waits until nothing else does.
+    fn housekeep(&mut self) {
+        let now = self.clock.wall();
+        let is_due = self.book.next_deadline().is_some_and(|at| at <= now);
+        // What is not written yet must stay in memory, or it would be taken for new when it is sent again.
+        if (is_due || self.book.is_over_limit()) && self.unwritten.runs.is_empty() && self.store.pending_bytes() == 0 {
+            self.book.tick(now);
+            self.commit(now);
+        }
+        if now >= self.prune_at {
+            match self.store.prune(now) {
+                Ok(true) => {}
+                Ok(false) => self.prune_at = now.plus(PRUNE_EVERY),
+                Err(error) => {
+                    tracing::warn!(%error, "old runs could not be deleted");
+                    self.prune_at = now.plus(PRUNE_EVERY);
+                }
+            }
+            self.counters.pruned.store(self.store.pruned_runs(), Relaxed);
+        }
+    }
+}
+
+/// A random UUID (version 4).
+pub fn new_agent_id() -> Arc<str> {
+    let mut bytes = [0; 16];
+    let random = ring::rand::SystemRandom::new();
+    // The system's random numbers were used at the start already.
+    ring::rand::SecureRandom::fill(&random, &mut bytes).ok();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let digits = hex::encode(bytes);
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| digits.get(part).unwrap_or_default());
+    Arc::from(parts.join("-"))
+}
+
+/// A handle of runs in memory.
+#[cfg(test)]
+pub(crate) fn in_memory() -> RunsHandle {
+    let config = crate::runs::config::RunsConfig::default();
+    let settings = RunsSettings::new(&config, &OtlpConfig::default());
+    let clock = Clock::system();
+    let store = TraceStore::open(None, settings.limits, clock.wall()).expect("a store in memory");
+    start(store, &settings, clock, ()).expect("a thread")
+}
