@@ -233,6 +233,7 @@ fn alert(n: usize) -> Alert {
         state: AlertState::Firing,
         level: Level::Warning,
         value: Some(400.0),
+        grows_since: None,
         threshold: Some(300.0),
         no_data: false,
         inhibited_by: None,

@@ -171,6 +171,7 @@ impl Alerts {
             }
             alert.started_at = alert.started_at.min(now);
             alert.fired_at = alert.fired_at.map(|at| at.min(now));
+            alert.grows_since = alert.grows_since.map(|at| at.min(now));
             let policy = self.policies.iter().find(|policy| policy.name == alert.rule).cloned();
             let policy = policy.unwrap_or_else(|| Arc::new(gone_policy(&alert)));
             let firing = alert.state == AlertState::Firing;
@@ -415,7 +416,7 @@ fn timeline_entry(now: Time, alert: &Alert, policy: &RulePolicy, event: Timeline
         fingerprint: alert.fingerprint,
         at: now,
         level: alert.level,
-        value: alert.value,
+        value: alert.value_at(now),
         threshold: alert.threshold,
         rule_version: Arc::clone(&policy.version),
         event,

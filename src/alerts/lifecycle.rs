@@ -62,6 +62,7 @@ impl Alerts {
             source: finding.source,
             agent_type: finding.agent_type,
             value: finding.value,
+            grows_since: finding.grows.then_some(now),
             threshold: finding.threshold,
             noticed_at,
             receivers: state,
@@ -93,7 +94,11 @@ impl Alerts {
         let many = |value: Option<f64>| value.is_some_and(|value| value >= 2.0);
         // Inhibition depends on whether an alert is about one or many, and routing on source and type.
         let mut crossed = many(alert.value) != many(finding.value);
+        let grew = alert.grows_since.is_some();
+        let has_grown = alert.end_growth(finding.superseded_at(now));
         (alert.value, alert.threshold) = (finding.value, finding.threshold);
+        alert.grows_since = finding.grows.then_some(now);
+        entry.dirty |= has_grown || grew != finding.grows;
         if let Some(source) = &finding.source
             && alert.source.as_ref() != Some(source)
         {
@@ -107,6 +112,9 @@ impl Alerts {
         let is_news = alert.level != level || alert.clearing_since.is_some() || alert.no_data;
         if !is_news && !crossed {
             alert.note_worst();
+            if entry.dirty {
+                self.touch(slot);
+            }
             return;
         }
         let was_clearing = alert.clearing_since.is_some();
@@ -131,6 +139,8 @@ impl Alerts {
         let Some(entry) = self.entry_mut(slot) else { return };
         let (lowest, clear_after) = (entry.policy.lowest, entry.policy.clear_after);
         let alert = &mut entry.alert;
+        let has_grown = alert.end_growth(finding.superseded_at(now));
+        entry.dirty |= has_grown;
         if finding.value.is_none() {
             // An unknown value changes no state: firing alerts keep firing, pending ones stay pending.
             if !alert.no_data {
@@ -148,7 +158,10 @@ impl Alerts {
         if !finding.cleared {
             // Between the threshold and `clear_below` it keeps firing at the rule's lowest level.
             let held = alert.level.min(lowest);
-            if alert.level != held || alert.clearing_since.is_some() || alert.no_data {
+            if finding.grows {
+                (alert.value, alert.grows_since) = (finding.value, Some(now));
+            }
+            if has_grown || alert.level != held || alert.clearing_since.is_some() || alert.no_data {
                 (alert.clearing_since, alert.no_data, alert.changed_at) = (None, false, now);
                 entry.dirty = true;
                 self.set_level(now, slot, held);
@@ -206,6 +219,7 @@ impl Alerts {
         }
         let was_inhibitor = inhibits(entry.policy.class, was);
         let alert = &mut entry.alert;
+        alert.end_growth(now);
         (alert.resolved_at, alert.ending, alert.clearing_since) = (Some(at.min(now)), ending, None);
         (alert.changed_at, alert.caused_at, alert.inhibited_by) = (now, now, None);
         alert.ack = None;

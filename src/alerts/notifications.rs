@@ -267,7 +267,7 @@ impl ReceiverState {
             previous: None,
             peak: None,
             now_at: None,
-            value: alert.value,
+            value: alert.value_at(now),
             threshold: alert.threshold,
             unit: Unit::Count,
             message: Arc::from(""),

@@ -43,6 +43,7 @@ fn finding(rule: u16, subject: Subject, level: Option<Level>, value: f64, now: T
         level,
         cleared: level.is_none(),
         value: Some(value),
+        grows: false,
         threshold: level.map(|_| 1.0),
         since: now,
         ending: None,

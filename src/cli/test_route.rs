@@ -122,6 +122,7 @@ fn route(
             agent_type: text(Label::Type),
             level: Some(level),
             cleared: false,
+            grows: false,
             value: Some(1.0),
             threshold: None,
             since: now,

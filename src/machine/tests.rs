@@ -9,6 +9,7 @@ mod own;
 mod receivers;
 mod restarts;
 mod spending;
+mod values;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -25,13 +25,14 @@ struct TextInput<'a> {
     is_current: bool,
 }
 
-impl<'a> From<&'a Alert> for TextInput<'a> {
-    fn from(alert: &'a Alert) -> Self {
+impl<'a> TextInput<'a> {
+    /// That of `alert` as it is at `now`.
+    fn of(alert: &'a Alert, now: Time) -> Self {
         let is_current = alert.state != AlertState::Resolved;
         let Worst { level, value, threshold } = match alert.worst {
             // A resolved alert reports its peak, not its last value.
             Some(worst) if !is_current => worst,
-            _ => Worst { level: alert.level, value: alert.value, threshold: alert.threshold },
+            _ => Worst { level: alert.level, value: alert.value_at(now), threshold: alert.threshold },
         };
         Self { rule: &alert.rule, subject: &alert.subject, level, value, threshold, is_current }
     }
@@ -80,9 +81,10 @@ impl Machine {
     }
 
     fn alert_view(&self, now: Time, alert: &Alert) -> AlertView {
-        let AlertTexts { summary, action } = self.texts(now, &TextInput::from(alert), None);
+        let AlertTexts { summary, action } = self.texts(now, &TextInput::of(alert, now), None);
         let silence = self.alerts.silence_of(now, alert).map(|silence| silence.id.to_string());
-        AlertView { silenced_by: silence, ..AlertView::of(&self.fleet.state().wall, alert, summary, action) }
+        let view = AlertView::of(&self.fleet.state().wall, alert, summary, action);
+        AlertView { silenced_by: silence, value: alert.value_at(now), ..view }
     }
 
     /// `notices` with their texts; receivers of one alert get the same ones.
@@ -116,7 +118,7 @@ impl Machine {
 
     /// `alert` with its texts.
     pub(super) fn closed_with_texts(&self, now: Time, alert: Alert) -> ClosedAlert {
-        let texts = self.texts(now, &TextInput::from(&alert), None);
+        let texts = self.texts(now, &TextInput::of(&alert, now), None);
         ClosedAlert { alert, message: texts.summary.into(), action: texts.action.into() }
     }
 

@@ -121,8 +121,11 @@ pub struct Alert {
     /// The agent's type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_type: Option<Arc<str>>,
-    /// The value last seen.
+    /// The value last seen; see [`Alert::value_at`].
     pub value: Option<f64>,
+    /// When it was seen, if it has grown by one each second since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grows_since: Option<Time>,
     /// The threshold it broke.
     pub threshold: Option<f64>,
     /// Whether the value is not known at present.
@@ -179,6 +182,7 @@ impl Alert {
             source: None,
             agent_type: None,
             value: None,
+            grows_since: None,
             threshold: None,
             no_data: false,
             inhibited_by: None,
@@ -211,6 +215,24 @@ impl Alert {
             (Label::Source, _) => self.source.as_deref(),
             _ => None,
         }
+    }
+
+    /// The value at `now`: one that grows with time is seen only when it reaches a threshold.
+    pub fn value_at(&self, now: Time) -> Option<f64> {
+        let grown = self.grows_since.map_or(0.0, |since| now.seconds_since(since));
+        self.value.map(|value| value + grown)
+    }
+
+    /// Ends the growth of the value, as of `until`, and updates the peak. Returns whether it had grown.
+    pub fn end_growth(&mut self, until: Time) -> bool {
+        let value = self.value_at(until);
+        self.grows_since = None;
+        if value == self.value {
+            return false;
+        }
+        self.value = value;
+        self.note_worst();
+        true
     }
 
     /// Updates the peak.

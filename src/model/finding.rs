@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -182,10 +183,20 @@ pub struct Finding {
     pub cleared: bool,
     /// The value; `None` when it is unknown, which keeps a firing alert firing.
     pub value: Option<f64>,
+    /// Whether the value grows by one each second from now on.
+    pub grows: bool,
     /// The threshold of `level`.
     pub threshold: Option<f64>,
     /// Since when this is so, as computed from its cause.
     pub since: Time,
     /// Set when the alert resolves whatever the value.
     pub ending: Option<Ending>,
+}
+
+impl Finding {
+    /// When a value that this one took the place of at `now` stopped growing: when this one began to, or only now.
+    pub fn superseded_at(&self, now: Time) -> Time {
+        let seconds = self.value.filter(|_| self.grows).unwrap_or_default();
+        now.minus(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::compile::{Expr, Rule};
 use super::indicators::{Indicator, Indicators};
 use super::outcome::{Marks, outcome_of, rule_id, since};
-use super::reevaluation::{next_evaluation, next_threshold};
+use super::reevaluation::{grows, grows_of_agent, next_evaluation, next_threshold};
 use super::row::{CounterValue, ForEach, Reading, Windowed};
 use super::thresholds::Comparison;
 use super::window::{Track, Tracks};
@@ -189,6 +189,7 @@ impl Rules {
             if let Some(mut finding) = outcome.finding(id, since, &mut state.marks, subject) {
                 finding.source = Some(Arc::clone(&agent.source));
                 finding.agent_type.clone_from(&agent.agent_type);
+                finding.grows = grows_of_agent(rule, agent, fleet, reading, now);
                 if new_day && finding.level.is_none() && row.is_of_the_day {
                     finding.ending = Some(Ending::NewDay);
                 }
@@ -332,7 +333,8 @@ impl SubjectMarks<'_> {
             deadlines.schedule(self.slot, at);
         }
         let since = since(rule, &outcome, now);
-        outcome.finding(id, since, self.marks, subject)
+        let finding = outcome.finding(id, since, self.marks, subject)?;
+        Some(Finding { grows: grows(rule, reading), ..finding })
     }
 }
 
@@ -349,6 +351,7 @@ fn removal_finding(rule: RuleId, subject: Subject, removal: Removal, now: Time) 
         level: None,
         cleared: true,
         value: None,
+        grows: false,
         threshold: None,
         since: now,
         ending: Some(ending),

@@ -71,6 +71,7 @@ impl RuleOutcome {
             level: self.level.map(|(level, _)| level),
             cleared: self.cleared,
             value: self.value,
+            grows: false,
             threshold: self.level.map(|(_, threshold)| threshold),
             since,
             ending: None,

@@ -60,6 +60,18 @@ pub(super) fn next_evaluation(
     }
 }
 
+/// Whether the value of `rule`, which is `reading`, grows by one each second, if it is moving.
+pub(super) fn grows(rule: &Rule, reading: Reading) -> bool {
+    matches!((rule.expr, reading), (Expr::Now, Reading::Value(_)))
+        && rule.indicator.row().drift == Drift::Grows
+        && rule.thresholds.when != Comparison::Absent
+}
+
+/// The same for an agent, of which it may stand still.
+pub(super) fn grows_of_agent(rule: &Rule, agent: &Agent, fleet: &Snapshot, reading: Reading, now: Time) -> bool {
+    grows(rule, reading) && is_moving(rule, agent, fleet, reading, now)
+}
+
 /// Whether the value is changing with time.
 fn is_moving(rule: &Rule, agent: &Agent, fleet: &Snapshot, reading: Reading, now: Time) -> bool {
     rule.indicator.row().read(agent, fleet, now.plus(Duration::from_secs(1))) != reading

@@ -59,7 +59,7 @@ fn other_thresholds_show_the_notifications_that_differ() {
     2026-01-01T00:05:00Z  only before  any       firing     warning   AgentIdle  shop/worker  no activity for 5m (limit 5m)
     2026-01-01T00:10:00Z  only before  any       escalated  error     AgentIdle  shop/worker  no activity for 10m (limit 10m)
     2026-01-01T00:15:00Z  both         any       escalated  critical  AgentIdle  shop/worker  AgentIdle at 15m (limit 15m)
-    2026-01-01T00:16:30Z  both         any       resolved   critical  AgentIdle  shop/worker  no longer breaks the rule AgentIdle. Peak 15m (limit 15m)
+    2026-01-01T00:16:30Z  both         any       resolved   critical  AgentIdle  shop/worker  no longer breaks the rule AgentIdle. Peak 16m30s (limit 15m)
 
     RULE       RECEIVER  BOTH  ONLY NEW  ONLY BEFORE
     AgentIdle  any          2         1            2

@@ -43,6 +43,7 @@ fn closed(rule: &str, agent: &str, level: Level) -> ClosedAlert {
             state: AlertState::Resolved,
             level,
             value: None,
+            grows_since: None,
             threshold: None,
             no_data: false,
             inhibited_by: None,

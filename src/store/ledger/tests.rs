@@ -27,6 +27,7 @@ fn alert(name: &str, level: Level) -> Alert {
         state: AlertState::Firing,
         level,
         value: Some(400.0),
+        grows_since: None,
         threshold: Some(300.0),
         no_data: false,
         inhibited_by: None,
@@ -328,7 +329,7 @@ prop_compose! {
             fingerprint: Fingerprint::of(&rule, &subject), rule, subject, level, value, threshold, no_data, inhibited_by, ending,
             state: [AlertState::Pending, AlertState::Firing, AlertState::Resolved][state],
             started_at: times.0, fired_at: times.1, clearing_since: times.2, source: None, peak: level, worst: Some(Worst { level, value, threshold }), noticed_at: times.5, caused_at: times.5, resolved_at: times.4, changed_at: times.5,
-            agent_type: None, ack: None, flips: times.1.into_iter().collect(), flapping_since: times.2,
+            grows_since: times.1, agent_type: None, ack: None, flips: times.1.into_iter().collect(), flapping_since: times.2,
             receivers: receivers.into_iter().map(|(name, (level, firing_at, sequence))| (name, ReceiverState { level, firing_at, deescalated_since: times.3, sequence, ..ReceiverState::default() })).collect(),
         }
     }
