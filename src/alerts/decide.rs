@@ -188,6 +188,13 @@ impl NotifyCase<'_> {
         if let Some(suppressed) = self.suppression() {
             return NotifyDecision::Suppress(suppressed);
         }
+        if let Some(suppressed @ Suppressed::Inhibited { .. }) = &state.suppressed
+            && self.alert.state == AlertState::Resolved
+            && state.level.is_none()
+        {
+            // It was inhibited for as long as it fired, so that its cause accounts for its flapping as well.
+            return NotifyDecision::Suppress(suppressed.clone());
+        }
         if is_worse {
             return NotifyDecision::Notify(NoticeKind::Escalated, level, None, NotifyReason::Escalated);
         }

@@ -101,3 +101,59 @@ fn a_receiver_with_after_is_not_notified_of_flapping() {
     let mut story = Story { alerts: Alerts::new(vec![flapping()], vec![receiver]), notified: Vec::new() };
     flap(&mut story).until(9_000).notified(&[]);
 }
+
+/// An agent down, and the two alerts that follow from it; all of them flap.
+fn cause_and_consequences() -> Alerts {
+    let rules = [("AgentDown", Class::AgentDown), ("AgentsDown", Class::AgentsDown), ("Health", Class::ClusterHealth)];
+    let policies = rules.map(|(name, class)| RulePolicy { name: name.into(), class, ..flapping() });
+    Alerts::new(policies.into(), vec![receiver("ops", Level::Warning)])
+}
+
+/// Kind and rule of each notification, after deadlines up to `seconds` and then these levels of all three.
+fn notified_at(alerts: &mut Alerts, seconds: i64, level: Option<Level>) -> Vec<(i64, NoticeKind, String)> {
+    let mut story = Vec::new();
+    let mut note = |seconds: i64, effects: AlertChanges| {
+        story.extend(effects.notices.iter().map(|notice| (seconds, notice.kind, notice.rule.to_string())));
+    };
+    while let Some(due) = alerts.next_deadline().filter(|due| *due < at(seconds)) {
+        note((due.as_millis() - at(0).as_millis()) / 1000, alerts.tick(due));
+    }
+    let project = || Subject::Cluster { project: "shop".into() };
+    let subjects = [agent("a"), project(), project()];
+    let findings = subjects.into_iter().enumerate();
+    let findings = findings.map(|(rule, subject)| finding(rule as u16, subject, level, 1.0, at(seconds)));
+    note(seconds, alerts.step(at(seconds), findings.collect()));
+    story
+}
+
+#[test]
+fn what_is_inhibited_notifies_neither_of_flapping_nor_of_its_end() {
+    let mut alerts = cause_and_consequences();
+    let mut story: Vec<_> =
+        (0..9).flat_map(|turn| notified_at(&mut alerts, turn * 10, (turn % 2 == 0).then_some(Warning))).collect();
+    story.extend(notified_at(&mut alerts, 500, None));
+    let expected = [(0, Firing), (10, Resolved), (20, Firing), (30, Flapping), (380, FlappingEnded), (500, Resolved)];
+    assert_eq!(story, expected.map(|(at, kind)| (at, kind, "AgentDown".to_owned())));
+}
+
+#[test]
+fn what_outlasts_its_cause_is_notified_of_as_flapping_until_that_ends() {
+    let mut alerts = cause_and_consequences();
+    for turn in 0..8 {
+        notified_at(&mut alerts, turn * 10, (turn % 2 == 0).then_some(Warning));
+    }
+    // The agent is well, the project is not.
+    let project = || Subject::Cluster { project: "shop".into() };
+    let health = alerts.step(at(80), vec![finding(2, project(), Some(Warning), 1.0, at(80))]);
+    let kinds = |effects: &AlertChanges| effects.notices.iter().map(|notice| notice.kind).collect::<Vec<_>>();
+    assert_eq!(kinds(&health), [Flapping]);
+    assert_eq!(kinds(&alerts.step(at(90), vec![finding(2, project(), None, 0.0, at(90))])), []);
+    let mut ends = Vec::new();
+    while let Some(due) = alerts.next_deadline() {
+        let over = alerts.tick(due);
+        let second = (due.as_millis() - at(0).as_millis()) / 1000;
+        ends.extend(over.notices.iter().map(|notice| (second, notice.kind, notice.rule.to_string())));
+    }
+    let expected = [(370, Resolved, "AgentDown"), (390, Resolved, "Health")];
+    assert_eq!(ends, expected.map(|(at, kind, rule)| (at, kind, rule.to_owned())));
+}
