@@ -179,7 +179,10 @@ impl Rules {
                 }
                 _ => reading,
             };
-            let outcome = outcome_of(rule, reading);
+            let mut outcome = outcome_of(rule, reading);
+            if let Some(least) = row.least.filter(|_| rule.thresholds.when == Comparison::AtLeast) {
+                outcome.least = least(agent);
+            }
             let open = state.marks.has(id) || outcome.level.is_some();
             if let Some(at) = next_evaluation(rule, agent, fleet, reading, open, state.tracks.as_ref(), now) {
                 due = Some(due.map_or(at, |due| due.min(at)));

@@ -33,6 +33,7 @@ indicators! {
         .promql(PromQl::UnlessDone("orchestrator_agent_idle_time_seconds"));
     /// Seconds since the agent was last seen, once it is stale.
     StaleSeconds = "stale_seconds": of_agent(stale_seconds).grows().known_while_stale().class(Class::AgentStale)
+        .at_least(|agent| agent.ttl.map_or(0.0, |ttl| ttl.as_secs_f64()))
         .promql(PromQl::SilentSince("orchestrator_agent_up"));
     /// Restarts of the agent. Those that a new agent reports at first count as an increase.
     Restarts = "restarts": counter(|agent, fleet| {

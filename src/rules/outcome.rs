@@ -33,19 +33,28 @@ pub(super) struct RuleOutcome {
     pub(super) level: Option<(Level, f64)>,
     pub(super) cleared: bool,
     value: Option<f64>,
+    /// The limit of the subject, where that is above a threshold.
+    pub(super) least: f64,
 }
 
 pub(super) fn outcome_of(rule: &Rule, reading: Reading) -> RuleOutcome {
     match reading {
         Reading::Value(value) if rule.thresholds.when != Comparison::Absent => {
             let level = rule.thresholds.level_of(value);
-            RuleOutcome { level, cleared: level.is_none() && rule.thresholds.is_clear(value), value: Some(value) }
+            RuleOutcome {
+                level,
+                cleared: level.is_none() && rule.thresholds.is_clear(value),
+                value: Some(value),
+                least: 0.0,
+            }
         }
         Reading::Unknown if rule.thresholds.when != Comparison::Absent => {
-            RuleOutcome { level: None, cleared: false, value: None }
+            RuleOutcome { level: None, cleared: false, value: None, least: 0.0 }
         }
-        Reading::Unknown => RuleOutcome { level: rule.thresholds.lowest(), cleared: false, value: None },
-        Reading::Value(_) | Reading::NotApplicable => RuleOutcome { level: None, cleared: true, value: Some(0.0) },
+        Reading::Unknown => RuleOutcome { level: rule.thresholds.lowest(), cleared: false, value: None, least: 0.0 },
+        Reading::Value(_) | Reading::NotApplicable => {
+            RuleOutcome { level: None, cleared: true, value: Some(0.0), least: 0.0 }
+        }
     }
 }
 
@@ -72,7 +81,7 @@ impl RuleOutcome {
             cleared: self.cleared,
             value: self.value,
             grows: false,
-            threshold: self.level.map(|(_, threshold)| threshold),
+            threshold: self.level.map(|(_, threshold)| threshold.max(self.least)),
             since,
             ending: None,
         })
@@ -88,7 +97,8 @@ pub(super) fn since(rule: &Rule, outcome: &RuleOutcome, now: Time) -> Time {
     let is_growing = || matches!(rule.expr, Expr::Now) && rule.indicator.row().drift == Drift::Grows;
     match (outcome.level, outcome.value) {
         (Some(_), Some(value)) if rule.thresholds.when == Comparison::AtLeast && is_growing() => {
-            let beyond = rule.thresholds.lowest().map_or(0.0, |(_, lowest)| (value - lowest).max(0.0));
+            let lowest = rule.thresholds.lowest().map(|(_, lowest)| lowest.max(outcome.least));
+            let beyond = lowest.map_or(0.0, |lowest| (value - lowest).max(0.0));
             now.minus(Duration::try_from_secs_f64(beyond).unwrap_or_default())
         }
         _ => now,

@@ -160,6 +160,8 @@ pub(super) struct IndicatorRow {
     pub(super) windowed: Windowed,
     /// Whether it is about daily usage, which is reset at the end of the day.
     pub(super) is_of_the_day: bool,
+    /// Below which value of an agent it is not applicable, in place of a lower threshold.
+    pub(super) least: Option<fn(&Agent) -> f64>,
     /// Whether it is known while the agent is stale.
     pub(super) is_known_while_stale: bool,
     pub(super) unit: Unit,
@@ -185,6 +187,7 @@ pub(super) const fn row() -> IndicatorRow {
         depends_on: None,
         windowed: Windowed::No,
         is_of_the_day: false,
+        least: None,
         is_known_while_stale: false,
         unit: Unit::Count,
         words: None,
@@ -258,6 +261,10 @@ impl IndicatorRow {
 
     pub(super) const fn of_the_day(self) -> Self {
         Self { is_of_the_day: true, ..self }
+    }
+
+    pub(super) const fn at_least(self, least: fn(&Agent) -> f64) -> Self {
+        Self { least: Some(least), ..self }
     }
 
     pub(super) const fn known_while_stale(self) -> Self {

@@ -103,6 +103,25 @@ fn silence_lasts_until_it_ends() {
 }
 
 #[test]
+fn the_limit_of_silence_is_the_one_that_applied() {
+    let mut simulation = notified();
+    push(&mut simulation, 0, 180, a(Running));
+    simulation.advance(at(200)).expect("no limit");
+    let alert = simulation.open().into_iter().find(|alert| &*alert.rule == "AgentStale").expect("an open alert");
+    assert_eq!((alert.threshold, &*alert.message), (Some(180.0), "no report for 3m20s (limit 3m)"));
+    assert_eq!(alert.started_at, at(180).to_string());
+    push(&mut simulation, 240, 10, a(Running));
+    simulation.advance(at(300)).expect("no limit");
+    let expected = [
+        (180, Firing, 180.0, "no report for 3m (limit 3m)"),
+        (240, Resolved, 240.0, "reports again. Silent for up to 4m"),
+        // A shorter `ttl` makes it stale sooner, and the rule waits for its own limit.
+        (300, Firing, 60.0, "no report for 1m (limit 1m)"),
+    ];
+    sends(&simulation, "AgentStale", &expected);
+}
+
+#[test]
 fn a_task_takes_as_long_as_it_is_worked_on() {
     let mut simulation = notified();
     push(&mut simulation, 0, 1_000_000, with_task(Running));
