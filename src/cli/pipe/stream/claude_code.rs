@@ -185,10 +185,11 @@ impl ClaudeCode {
     }
 
     fn result(&mut self, now: Time, line: &StreamLine<'_>, text: &str, state: &mut RunState) {
-        if let Some(usage) = line.model_usage.or(line.usage) {
+        let usage = line.model_usage.or(line.usage).map(|usage| usage.tokens());
+        if usage.is_some() || line.cost_usd.is_some() {
             let is_first = line.result_index == Some(0) || self.session != name(&line.session);
             self.session = name(&line.session);
-            self.meter.total(&usage.tokens(), line.cost_usd, is_first);
+            self.meter.total(&usage.unwrap_or_default(), line.cost_usd, is_first);
         }
         if is_good(line) == Some(true) {
             return end(line, state);

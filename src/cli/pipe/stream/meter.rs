@@ -31,6 +31,9 @@ impl Meter {
     pub(super) fn total(&mut self, total: &Tokens, cost: Option<f64>, is_first: bool) {
         // A run that failed before its first answer has a total of 0, even in a longer process.
         if sum(total) == 0 {
+            if let Some(cost) = cost.filter(|cost| *cost > 0.0) {
+                self.cost_alone(cost, is_first);
+            }
             return;
         }
         let mut least = self.last;
@@ -50,6 +53,16 @@ impl Meter {
         self.last = *total;
         self.cost_last = cost.unwrap_or(self.cost_last);
         self.live = Tokens::default();
+    }
+
+    /// Sets the cost of the process since its start, given without tokens: those of its messages still count.
+    fn cost_alone(&mut self, cost: f64, is_first: bool) {
+        if is_first || cost < self.cost_last {
+            plus(&mut self.before, &self.last);
+            self.last = Tokens::default();
+            self.cost_before += self.cost_last;
+        }
+        self.cost_last = cost;
     }
 
     /// Starts a new process.
@@ -140,6 +153,20 @@ mod tests {
         meter.total(&of(0, 0), Some(0.0), false);
         meter.total(&of(200, 114), Some(1.0), false);
         assert_eq!((meter.tokens(), meter.cost()), (of(200, 114), 1.0));
+    }
+
+    #[test]
+    fn a_cost_without_tokens_counts() {
+        let mut meter = Meter::default();
+        meter.add(&of(100, 1));
+        meter.total(&Tokens::default(), Some(0.5), true);
+        assert_eq!((meter.tokens(), meter.cost()), (of(100, 1), 0.5));
+        // The same process, another one, and one with tokens again.
+        meter.total(&Tokens::default(), Some(0.75), false);
+        meter.total(&Tokens::default(), Some(0.25), false);
+        assert_eq!(meter.cost(), 1.0);
+        meter.total(&of(200, 114), Some(0.5), false);
+        assert_eq!((meter.tokens(), meter.cost()), (of(200, 114), 1.25));
     }
 
     #[test]

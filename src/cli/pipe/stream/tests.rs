@@ -50,6 +50,14 @@ fn check(name: &str, course: &[(&'static str, &str)], whole: [Option<u64>; 9], c
 }
 
 #[test]
+fn a_result_of_claude_code_counts_its_cost_without_usage() {
+    let init = r#"{"type":"system","subtype":"init","session_id":"s","model":"claude-opus-4-5"}"#;
+    let result = r#"{"type":"result","subtype":"success","is_error":false,"session_id":"s","total_cost_usd":0.25,"result":"ok"}"#;
+    let (_, reader) = watch(StreamFormat::Auto, &format!("{init}\n{result}\n"));
+    assert_eq!(reader.state().counts.cost_usd, Some(0.25));
+}
+
+#[test]
 fn claude_code_reports_status_and_usage() {
     let reader = check(
         "claude-code-tool",
