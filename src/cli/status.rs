@@ -66,7 +66,7 @@ fn summary(answer: &Value, address: &str, style: OutputStyle) -> String {
     let total = types.filter_map(|(_, count)| count.as_f64()).reduce(|sum, count| sum + count);
     let facts = [
         number(metrics, "total_agents").map(|total| count(total as usize, "agent")),
-        number(metrics, "running_agents").map(|running| format!("{running} running")),
+        number(metrics, "running_agents").map(|up| format!("{up} up")),
         number(metrics, "idle_agents").map(|idle| format!("{idle} idle")),
         number(metrics, "unhealthy_agents").map(|unhealthy| format!("{unhealthy} unhealthy")),
         total.map(|tokens| format!("{} tokens", short(Some(tokens)))),
@@ -239,7 +239,7 @@ mod tests {
     fn everything_is_shown() {
         insta::assert_snapshot!(shown(&answer(), 120), @"
         lookout at http://127.0.0.1:9797 · WARNING · monitoring stopped · 1 active alert
-        3 agents · 2 running · 0 idle · 1 unhealthy · 1.2M tokens · $3.40
+        3 agents · 2 up · 0 idle · 1 unhealthy · 1.2M tokens · $3.40
 
         PROJECT  HEALTH   AGENTS  UP  STATUS
         shop     WARNING       3   2  2 running, 1 failed
@@ -262,7 +262,7 @@ mod tests {
     fn everything_fits_a_narrow_terminal() {
         insta::assert_snapshot!(shown(&answer(), 80), @"
         lookout at http://127.0.0.1:9797 · WARNING · monitoring stopped · 1 active alert
-        3 agents · 2 running · 0 idle · 1 unhealthy · 1.2M tokens · $3.40
+        3 agents · 2 up · 0 idle · 1 unhealthy · 1.2M tokens · $3.40
 
         PROJECT  HEALTH   AGENTS  UP  STATUS
         shop     WARNING       3   2  2 running, 1 failed
