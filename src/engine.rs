@@ -93,6 +93,7 @@ pub struct Engine {
     /// Records inputs, if recording is on.
     recorder: Option<Recorder>,
     runs: runs::RunsHandle,
+    turns: crate::runs::turns::Turns,
     /// The store's failures that are already counted in metrics.
     counted: health::CountedStoreErrors,
     /// When firing alerts are next sent again to receivers that resolve them otherwise.

@@ -11,6 +11,7 @@ mod linking;
 pub mod registry;
 mod totals;
 mod trace;
+pub mod turns;
 pub mod view;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -48,7 +49,7 @@ pub enum SpanOutcome {
     New,
     /// It has been reported before.
     Duplicate,
-    /// Its trace has [`MAX_TRACE_SPANS`] already.
+    /// Its trace has as many spans as it may have.
     TraceFull,
 }
 
@@ -510,6 +511,12 @@ impl RunBook {
         changes.stats.retain(|_, cell| !cell.is_empty());
         self.drop_idle_runs();
         changes
+    }
+
+    /// The running run of a session in memory.
+    pub fn running_in_session(&self, session: &str) -> Option<TraceId> {
+        let run = self.sessions.get(&(Arc::from(session), None)).and_then(|run| self.runs.get(run))?;
+        (run.run.status == RunStatus::Running).then_some(run.run.id)
     }
 
     /// The run with this id, else the one that began in the trace with this id.

@@ -149,6 +149,9 @@ impl Engine {
         if let Some(recorder) = &self.recorder {
             recorder.record(now, RecordedInput::Hook(hook.clone()));
         }
+        for change in self.turns.apply(self.clock.wall(), &hook) {
+            self.runs.turn(change);
+        }
         let taken = self.update(now, MachineEvent::Hook(hook));
         self.count(InputKind::Hooks, &taken);
     }

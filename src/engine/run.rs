@@ -82,6 +82,7 @@ impl Engine {
             stop_orders: watch::Sender::default(),
             recorder,
             runs,
+            turns: crate::runs::turns::Turns::default(),
             counted: CountedStoreErrors::default(),
             resend_at: now,
         };

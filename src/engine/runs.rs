@@ -19,6 +19,7 @@ use crate::otlp::wire::ExportTraceServiceRequest;
 use crate::profiles::spans::SpanReader;
 use crate::runs::config::RunsConfig;
 use crate::runs::registry::{Registration, Registry, RegistryFull, RegistryPatch};
+use crate::runs::turns::TurnChange;
 use crate::runs::{RunBook, RunChanges, RunEnd, RunStart, SpanOutcome};
 use crate::store::StoreError;
 use crate::store::traces::{TraceBatch, TraceLimits, TraceReaders, TraceStore};
@@ -73,6 +74,7 @@ enum RunsMessage {
     Begin(Box<RunStart>),
     End(TraceId, Box<RunEnd>, RunsReply<Run>),
     Finish(TraceId, Box<RunEnd>),
+    FinishSession(Arc<str>, Box<RunEnd>),
     AgentsEnded(Vec<(Arc<str>, Arc<str>)>),
     Alerting(HashSet<(Arc<str>, Arc<str>)>),
     Register(Box<Registration>, RunsReply<(RegisteredAgent, bool)>),
@@ -206,6 +208,18 @@ impl RunsHandle {
     /// Ends a run that a hook or a poll reports, without waiting.
     pub fn finish(&self, id: TraceId, end: RunEnd) {
         drop(self.send(RunsMessage::Finish(id, Box::new(end))));
+    }
+
+    /// Takes what a hook does to runs, without waiting.
+    pub fn turn(&self, change: TurnChange) {
+        match change {
+            TurnChange::Begin(start) => self.begin(*start),
+            TurnChange::Part(part) => self.spans(vec![*part]),
+            TurnChange::End(run, end) => self.finish(run, end),
+            TurnChange::EndOfSession(session, end) => {
+                drop(self.send(RunsMessage::FinishSession(session, Box::new(end))));
+            }
+        }
     }
 
     /// Agents (project, name) ended; their running runs are abandoned.
@@ -457,6 +471,11 @@ impl RunsThread {
                 None => drop(reply.send(Err(RunsError::UnknownRun(id)))),
             },
             RunsMessage::Finish(id, end) => drop(self.finish(now, id, *end)),
+            RunsMessage::FinishSession(session, end) => {
+                if let Some(id) = self.book.running_in_session(&session) {
+                    drop(self.finish(now, id, *end));
+                }
+            }
             RunsMessage::AgentsEnded(agents) => self.book.agents_ended(now, &agents.into_iter().collect()),
             RunsMessage::Alerting(agents) => self.sampler.alerting = agents,
             RunsMessage::Register(registration, reply) => match self.registry.register(now, *registration) {

@@ -8,7 +8,6 @@ pub mod claude_code;
 mod tests;
 
 use std::borrow::Cow;
-use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -110,9 +109,4 @@ fn identifier(value: Option<&RawValue>) -> Option<Cow<'_, str>> {
         text.len() <= MAX_IDENTIFIER && text.bytes().all(fits)
     };
     text(value).filter(|text| is_identifier(text))
-}
-
-/// A hash that is stable across restarts, so that saved sessions are found again.
-fn hash(id: &str) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
 }

@@ -2,11 +2,17 @@
 //!
 //! It holds no content of a session: no prompts, arguments, outputs or paths, and ids only as hashes.
 
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::{StopOrder, Time};
+
+/// The hash of a session's id. Stable across restarts, so that saved sessions are found again.
+pub fn session_hash(id: &str) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
+}
 
 /// A decoded hook of one agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

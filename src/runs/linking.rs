@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::trace::{Node, OpenTrace, RootPlace, is_explicit};
+use super::turns::{is_hook_session, session_name};
 use super::{OpenRun, RunBook, new_run, session_key};
+use crate::model::hook::session_hash;
 use crate::model::run::cost_dollars;
 use crate::model::run_stats::{Contribution, difference};
 use crate::model::{AgentIdentity, Run, RunGroups, RunPart, RunStatus, RunTotals, SpanId, Time, TraceId};
@@ -112,7 +114,10 @@ impl RunBook {
     /// The run that hooks or requests report of the session of a span, if it was going on when the span began.
     fn explicit_run_of_session(&self, node: &Node) -> Option<TraceId> {
         let agent = node.agent.as_deref();
-        let run = *self.sessions.get(&session_key(node.fields.session.as_ref()?, agent))?;
+        let session = node.fields.session.as_ref()?;
+        // Hooks give a session by the hash of its id.
+        let by_hook = || self.sessions.get(&(session_name(session_hash(session)), None));
+        let run = *self.sessions.get(&session_key(session, agent)).or_else(by_hook)?;
         let open = &self.runs.get(&run)?.run;
         (is_explicit(open.source) && overlaps(open, node.started(), node.ended())).then_some(run)
     }
@@ -121,7 +126,9 @@ impl RunBook {
     fn run_of_session(&self, trace: &OpenTrace) -> Option<TraceId> {
         let first = trace.nodes.values().filter(|node| node.fields.session.is_some());
         let node = first.min_by_key(|node| node.started_at)?;
-        let run = *self.sessions.get(&session_key(node.fields.session.as_ref()?, node.agent.as_deref()))?;
+        let session = node.fields.session.as_ref()?;
+        let by_hook = || self.sessions.get(&(session_name(session_hash(session)), None));
+        let run = *self.sessions.get(&session_key(session, node.agent.as_deref())).or_else(by_hook)?;
         let open = &self.runs.get(&run)?.run;
         let is_near = !open.is_rooted
             && node.started() <= open.last_at.plus(SESSION_GAP)
@@ -148,6 +155,9 @@ impl RunBook {
         let run = &mut open.run;
         if !run.parts.contains(&part) {
             run.parts.push(part);
+        }
+        if run.session.as_deref().is_some_and(is_hook_session) && node.fields.session.is_some() {
+            run.session.clone_from(&node.fields.session);
         }
         if is_explicit(run.source) && open.root.is_some_and(|root| root != part) {
             run.parent = run.parent.or(above.filter(|above| *above != id));

@@ -4,17 +4,19 @@ use std::sync::Arc;
 
 use super::trace::{CallEvent, Share, time_of};
 use crate::model::run::{add_cost, add_tokens, cost_dollars};
-use crate::model::{Run, RunGroups, RunStatus, RunTotals};
+use crate::model::{Run, RunGroups, RunSource, RunStatus, RunTotals};
 
 /// Sets the totals of a run.
 pub(super) fn add_up(run: &mut Run, shares: &[Share]) {
     let mut groups = RunGroups::default();
     let mut totals = RunTotals::default();
-    let mut waited_ns = 0_u64;
+    let mut waited_ns = [0_u64; RunSource::ALL.len()];
     for share in shares {
         groups.merge(&share.groups);
         totals.spans += share.spans;
-        waited_ns = waited_ns.saturating_add(share.waited_ns);
+        for (sum, waited) in waited_ns.iter_mut().zip(share.waited_ns) {
+            *sum = sum.saturating_add(waited);
+        }
         if let Some((_, last)) = share.bounds {
             run.last_at = run.last_at.max(time_of(last));
         }
@@ -28,7 +30,7 @@ pub(super) fn add_up(run: &mut Run, shares: &[Share]) {
             }
         }
     }
-    totals.waited_ms = waited_ns / 1_000_000;
+    totals.waited_ms = waited_ns.iter().max().copied().unwrap_or(0) / 1_000_000;
     let mut cost = None;
     for group in groups.counted_calls() {
         totals.calls += group.calls;

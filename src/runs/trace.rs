@@ -159,7 +159,8 @@ pub(super) struct Share {
     pub(super) spans: u64,
     /// The first start and the last end, in nanoseconds since 1970.
     pub(super) bounds: Option<(u64, u64)>,
-    pub(super) waited_ns: u64,
+    /// Nanoseconds of waiting, by source: two sources may report the same wait.
+    pub(super) waited_ns: [u64; RunSource::ALL.len()],
     pub(super) groups: RunGroups,
     /// Calls in the order of their starts.
     pub(super) calls: Vec<CallEvent>,
@@ -315,7 +316,10 @@ impl Share {
         match node.kind {
             SpanKind::Llm => self.add_call(node, counted),
             SpanKind::Tool => self.add_tool(node),
-            SpanKind::Wait => self.waited_ns = self.waited_ns.saturating_add(node.duration.unwrap_or(0)),
+            SpanKind::Wait => {
+                let waited = &mut self.waited_ns[node.source as usize];
+                *waited = waited.saturating_add(node.duration.unwrap_or(0));
+            }
             SpanKind::Agent | SpanKind::Retrieval | SpanKind::Other => {}
         }
     }

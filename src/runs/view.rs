@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::model::run::{add_tokens, cost_dollars};
 use crate::model::{
-    RegisteredAgent, Run, Span, SpanId, SpanKind, SpanStatus, StatCell, StatGroup, StatRow, Time, TokenCounts,
-    TokenType, TraceId,
+    RegisteredAgent, Run, RunSource, Span, SpanId, SpanKind, SpanStatus, StatCell, StatGroup, StatRow, Time,
+    TokenCounts, TokenType, TraceId,
 };
 
 /// Depth below which spans are shown as siblings, so that a circle of parents ends.
@@ -59,6 +59,11 @@ pub fn run(run: &Run) -> Value {
 /// A run with its spans as a tree, those of its child runs included; `None` if `runs` has none that `id` names.
 pub fn run_with_spans(id: TraceId, runs: &[Run], spans: &[Span<'_>]) -> Option<Value> {
     let shown = find(id, runs)?;
+    // Hooks report tools and waits that the agent's own spans report better.
+    let has_own = spans.iter().any(|span| span.source == RunSource::Otlp && span.kind == SpanKind::Tool);
+    let spans: Vec<Span<'_>> =
+        spans.iter().filter(|span| !has_own || span.begins_run || span.source != RunSource::Hook).cloned().collect();
+    let spans = &spans[..];
     let children: BTreeSet<TraceId> = descendants(shown.id, runs);
     let mut roots_of_others: BTreeMap<(TraceId, SpanId), TraceId> = BTreeMap::new();
     for other in runs.iter().filter(|run| run.id != shown.id) {

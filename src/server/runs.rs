@@ -49,7 +49,7 @@ pub(super) async fn with_reader<T: Send + 'static>(
 ) -> Result<T, ApiError> {
     let _turn = super::responses::acquire(&shared.readers).await?;
     let readers = shared.context.runs.readers().clone();
-    let done = tokio::task::spawn_blocking(move || readers.open().and_then(|reader| read(&reader))).await;
+    let done = tokio::task::spawn_blocking(move || readers.with(read)).await;
     let done = done.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "reading runs failed"))?;
     done.map_err(|error| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
 }

@@ -12,8 +12,8 @@ mod row;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::error::StoreError;
@@ -63,19 +63,55 @@ pub struct StoredRuns {
     pub spans: Vec<Span<'static>>,
 }
 
-/// Opens a reader whenever one is needed.
+/// Idle readers that are kept.
+const MAX_IDLE: usize = 4;
+/// How often, and how long after each other, opening a connection is tried again.
+const OPEN_ATTEMPTS: u32 = 5;
+const OPEN_RETRY: Duration = Duration::from_millis(20);
+
+/// Readers of the file. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TraceReaders {
     location: DatabaseLocation,
     health: Arc<FileHealth>,
+    /// Changes when the file was replaced, so that open readers are of no use.
     generation: Arc<AtomicU64>,
+    idle: Arc<Mutex<Vec<(u64, TraceReader)>>>,
 }
 
 impl TraceReaders {
-    /// A reader on a connection of its own.
-    pub fn open(&self) -> Result<TraceReader, StoreError> {
-        // A file that can't be written is opened read-only: an open connection that may write would block that.
-        TraceReader::new(self.location.clone(), self.location.connect_reader(&LAYOUT, self.health.is_ok())?)
+    /// Calls `read` with a reader: an idle one, else one on a new connection.
+    pub fn with<T>(&self, read: impl FnOnce(&TraceReader) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let is_writable = self.health.is_ok();
+        let generation = self.generation.load(Relaxed);
+        let idle = || self.idle.lock().ok()?.pop().filter(|(opened, _)| *opened == generation);
+        let reader = match idle().filter(|_| is_writable) {
+            Some((_, reader)) => reader,
+            // A file that can't be written is opened read-only: an open connection that may write would block that.
+            None => self.open(is_writable)?,
+        };
+        let found = read(&reader);
+        if is_writable
+            && found.is_ok()
+            && let Ok(mut idle) = self.idle.lock()
+            && idle.len() < MAX_IDLE
+        {
+            idle.push((generation, reader));
+        }
+        found
+    }
+
+    /// A new connection. While the writer creates or replaces its files, opening them fails for a moment.
+    fn open(&self, is_writable: bool) -> Result<TraceReader, StoreError> {
+        let mut attempt = 0;
+        loop {
+            match self.location.connect_reader(&LAYOUT, is_writable) {
+                Ok(connection) => return Ok(TraceReader::new(self.location.clone(), connection)),
+                Err(error) if attempt >= OPEN_ATTEMPTS => return Err(error),
+                Err(_) => attempt += 1,
+            }
+            std::thread::sleep(OPEN_RETRY);
+        }
     }
 
     /// The path of the file, or `in memory`.
@@ -96,10 +132,5 @@ impl TraceReaders {
     /// Number of failed transactions.
     pub fn errors(&self) -> u64 {
         self.health.errors()
-    }
-
-    /// Changes when the file was replaced, so that open readers must be opened again.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(std::sync::atomic::Ordering::Relaxed)
     }
 }

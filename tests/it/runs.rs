@@ -15,6 +15,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("runs: recordings of real agents become runs", &[], recordings),
         trial("runs: a platform registers, starts, calls through a proxy, ends", &[], platform_walk),
         trial("runs: what was answered outlives a kill, and counts once", &[], kill),
+        trial("runs: hooks and spans of one prompt are one run", &[], hooks_and_spans),
         trial("runs: sampling drops spans and no number", &[], sampling),
         trial("runs: lists are filtered and paged", &[], lists),
         trial("runs: no prompt, answer, argument or key is stored by default", &[], private),
@@ -219,6 +220,66 @@ fn kill() {
     let ended = lookout.post("/agents/default/stock/trace/end", &end);
     assert_eq!((ended.status, &ended.json()["error"]), (200, &json!("no rows")));
     assert_eq!(runs(&lookout, "?status=error").len(), 1);
+}
+
+fn hooks_and_spans() {
+    let lookout = Setup::new("").start();
+    let session = "5f0c2a44-6d3b-4d1c-9f5e-0123456789ab";
+    let hook = |event: &str, more: Value| {
+        let mut body = json!({"session_id": session, "hook_event_name": event, "cwd": "/srv/shop"});
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        assert_eq!(lookout.post("/hooks/claude-code?agent=builder&project=shop", &body).status, 204, "{event}");
+    };
+    hook("UserPromptSubmit", json!({"prompt": "count the apples"}));
+    hook("PreToolUse", json!({"tool_name": "Bash", "tool_input": {"command": "ls"}}));
+    hook("PostToolUse", json!({"tool_name": "Bash", "tool_input": {"command": "ls"}}));
+    let tools = |run: &Value| run["tools"].as_u64().expect("a number");
+    let running = eventually("the run of the prompt", || {
+        runs(&lookout, "?agent=shop/builder").into_iter().find(|run| tools(run) == 1)
+    });
+    assert_eq!((&running["status"], &running["source"]), (&json!("running"), &json!("hook")));
+    hook("Stop", json!({}));
+    eventually("its end", || runs(&lookout, "?agent=shop/builder&status=ok").pop());
+    // The spans of the same prompt come later, as exports do.
+    let now = lookout::clock::Clock::system().wall().as_millis() * 1_000_000;
+    let mut export = spans(
+        "com.anthropic.claude_code",
+        &[
+            (
+                "cccccccccccccccccccccccccccccc01",
+                "00000000000000f1",
+                "",
+                "claude_code.interaction",
+                json!({"session.id": session}),
+            ),
+            (
+                "cccccccccccccccccccccccccccccc01",
+                "00000000000000f2",
+                "00000000000000f1",
+                "claude_code.tool",
+                json!({"session.id": session, "tool_name": "Bash"}),
+            ),
+            (
+                "cccccccccccccccccccccccccccccc01",
+                "00000000000000f3",
+                "00000000000000f1",
+                "claude_code.llm_request",
+                json!({"session.id": session, "model": "claude-opus-5-5", "input_tokens": 100, "output_tokens": 7}),
+            ),
+        ],
+    );
+    for span in export["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array_mut().expect("spans") {
+        span["startTimeUnixNano"] = json!(now.to_string());
+        span["endTimeUnixNano"] = json!(now.to_string());
+    }
+    assert_eq!(lookout.post("/v1/traces", &export).status, 200);
+    let found = runs(&lookout, "");
+    assert_eq!(found.len(), 1, "{found:?}");
+    let both = run(&lookout, "cccccccccccccccccccccccccccccc01");
+    assert_eq!((&both["run_id"], tools(&both), &both["calls"]), (&running["run_id"], 1, &json!(1)));
+    assert_eq!((&both["session_id"], &both["tokens"]["input"]), (&json!(session), &json!(100)));
+    let answer = lookout.get("/api/traces").text().to_owned();
+    assert!(!answer.contains("apples"), "{answer}");
 }
 
 fn sampling() {

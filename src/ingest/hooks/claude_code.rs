@@ -11,10 +11,10 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{HookError, HookEvent, HookTool, hash, identifier, text};
+use super::{HookError, HookEvent, HookTool, identifier, text};
 use crate::decode::retry::retry_at;
 use crate::model::Time;
-use crate::model::hook::{BlockingHook, SessionEnd, SessionEvent, TurnFailure};
+use crate::model::hook::{BlockingHook, SessionEnd, SessionEvent, TurnFailure, session_hash};
 
 /// Claude Code.
 pub const TOOL: HookTool = HookTool { name: "claude-code", path: "/hooks/claude-code", read, stop };
@@ -89,8 +89,8 @@ fn read(body: &str, now: Time) -> Result<HookEvent, HookError> {
         },
         _ => SessionEvent::Alive,
     };
-    let session = text(body.session_id).map_or(0, |id| hash(&id));
-    let subagent = text(body.agent_id).map(|id| hash(&id));
+    let session = text(body.session_id).map_or(0, |id| session_hash(&id));
+    let subagent = text(body.agent_id).map(|id| session_hash(&id));
     // The message to the user about a rate limit. Only the time in it is kept.
     let message =
         text(body.last_assistant_message).filter(|_| step == SessionEvent::TurnFailed(TurnFailure::RateLimit));

@@ -31,8 +31,8 @@ pub struct TraceReader {
 }
 
 impl TraceReader {
-    pub(super) const fn new(location: DatabaseLocation, connection: Connection) -> Result<Self, StoreError> {
-        Ok(Self { location, connection })
+    pub(super) const fn new(location: DatabaseLocation, connection: Connection) -> Self {
+        Self { location, connection }
     }
 
     /// Opens the file at `path` without changing anything, whether or not a sidecar runs.

@@ -72,6 +72,7 @@ impl TraceStore {
             location: self.database.location().clone(),
             health: Arc::clone(&self.health),
             generation: self.database.generation(),
+            idle: Arc::default(),
         }
     }
 
