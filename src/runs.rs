@@ -122,6 +122,8 @@ struct OpenRun {
     rested: Vec<(TraceId, Share)>,
     /// What statistics have of it.
     counted: Contribution,
+    /// Whether it is among the deadlines.
+    has_deadline: bool,
     /// Whether another run names it as its parent.
     has_children: bool,
     /// Whether its end has been reported in [`RunChanges::ended`].
@@ -261,7 +263,18 @@ impl RunBook {
             }
             self.note_session(&run);
             self.deadlines.insert((now.plus(INFERRED_END), id));
-            self.runs.insert(id, OpenRun { run, root, rested: Vec::new(), counted, has_children: true, end_reported });
+            self.runs.insert(
+                id,
+                OpenRun {
+                    run,
+                    root,
+                    rested: Vec::new(),
+                    counted,
+                    has_deadline: true,
+                    has_children: true,
+                    end_reported,
+                },
+            );
         }
         let mut restored = BTreeSet::new();
         for report in spans {
@@ -459,12 +472,15 @@ impl RunBook {
     pub fn tick(&mut self, now: Time) {
         while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.deadlines.remove(&(at, id));
-            let Some(open) = self.runs.get(&id) else { continue };
+            let Some(open) = self.runs.get_mut(&id) else { continue };
+            open.has_deadline = false;
             if open.run.status != RunStatus::Running {
                 continue;
             }
-            let (is_rooted, due) = (open.run.is_rooted, self.due(&open.run));
+            let timeout = self.timeout;
+            let (is_rooted, due) = (open.run.is_rooted, due(&open.run, timeout));
             if due > now {
+                open.has_deadline = true;
                 self.deadlines.insert((due, id));
             } else if is_rooted {
                 self.abandon(now, id);
@@ -564,16 +580,12 @@ impl RunBook {
     /// Marks a run as changed by something that was reported now.
     fn touch(&mut self, now: Time, id: TraceId) {
         self.changed.insert(id);
-        if let Some(open) = self.runs.get(&id)
+        if let Some(open) = self.runs.get_mut(&id)
             && open.run.status == RunStatus::Running
+            && !std::mem::replace(&mut open.has_deadline, true)
         {
             self.deadlines.insert((now.plus(INFERRED_END), id));
         }
-    }
-
-    /// When a running run ends if nothing more is reported of it.
-    fn due(&self, run: &Run) -> Time {
-        run.last_at.plus(if run.is_rooted { self.timeout } else { INFERRED_END })
     }
 
     fn abandon(&mut self, now: Time, id: TraceId) {
@@ -625,6 +637,7 @@ impl RunBook {
                 let run = open.run.clone();
                 self.runs.remove(&id);
                 self.forget_session(&run);
+                self.stop_awaiting(&run);
             }
         }
     }
@@ -652,7 +665,7 @@ impl RunBook {
         let rested = open.rested.iter().filter(|(trace, _)| !self.traces.contains_key(trace)).map(|(_, share)| share);
         let shares: Vec<Share> = in_memory.chain(rested).cloned().collect();
         let session_before = open.run.session.clone();
-        let due = self.due(&open.run);
+        let due = due(&open.run, self.timeout);
         let Some(open) = self.runs.get_mut(&id) else { return };
         add_up(&mut open.run, &shares);
         if !open.run.is_rooted {
@@ -693,9 +706,14 @@ fn session_key_of_run(session: &Arc<str>, run: &Run) -> SessionKey {
     (Arc::clone(session), agent)
 }
 
+/// When a running run ends if nothing more is reported of it.
+fn due(run: &Run, timeout: Duration) -> Time {
+    run.last_at.plus(if run.is_rooted { timeout } else { INFERRED_END })
+}
+
 fn new_run(run: Run, root: Option<RunPart>) -> OpenRun {
     let (rested, counted) = (Vec::new(), Contribution::new());
-    OpenRun { run, root, rested, counted, has_children: false, end_reported: false }
+    OpenRun { run, root, rested, counted, has_deadline: false, has_children: false, end_reported: false }
 }
 
 impl OpenRun {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::answer::{ago, count, dollars, list, number, short, text, time};
+use super::answer::{ago, count, dollars, list, number, relative, short, text, time};
 use super::table::{Cell, Table, TableColumn};
 use super::terminal::{Colour, OutputStyle};
 use crate::model::Time;
@@ -117,7 +117,7 @@ pub(super) fn waterfall(run: &Value, show_all: bool, now: Time, look: OutputStyl
     let title = format!("{}  {}  ", agent(run), text(run, "name"));
     out.push_str(&look.paint(Some(Colour::Bold), &crate::text::clean(&title, 300)));
     out.push_str(&look.paint(colour(status), status));
-    out.push_str(&format!("\n{}, started {}\n", summary(run).join(", "), ago(now, time(run, "started_at"))));
+    out.push_str(&format!("\n{}, started {}\n", summary(run).join(", "), relative(now, time(run, "started_at"))));
     for (label, key) in [
         ("run", "run_id"),
         ("started by", "parent_run_id"),
@@ -300,8 +300,9 @@ pub(super) fn agent_card(
     out.push_str(&look.paint(Some(Colour::Bold), &name));
     out.push_str(&format!("  {}  {}\n", text(agent, "type"), text(agent, "status")));
     out.push_str(&format!("id: {}\n", text(agent, "id")));
-    let last = ago(now, time(agent, "last_used_at"));
-    let created = ago(now, time(agent, "created_at"));
+    let last = relative(now, time(agent, "last_used_at"));
+    let last = if last.is_empty() { "never" } else { &last };
+    let created = relative(now, time(agent, "created_at"));
     out.push_str(&format!("registered by {} {created}, last used {last}\n", text(agent, "created_by")));
     if agent["monitoring_enabled"] == false {
         out.push_str(&look.paint(Some(Colour::Warn), "monitoring is disabled: its alerts are silenced"));

@@ -26,7 +26,7 @@ pub(super) struct CountedStoreErrors {
     /// Rows that history dropped, by reason.
     history_dropped: [u64; 3],
     /// Spans, by outcome.
-    spans: [u64; 5],
+    spans: [u64; 6],
     /// Runs that ended and runs that were deleted for size.
     runs: [u64; 2],
     /// Failed writes of runs.
@@ -65,6 +65,7 @@ impl Engine {
             ("trace_full", count(&counters.trace_full)),
             ("not_of_agents", count(&counters.not_of_agents)),
             ("sampled_out", count(&counters.sampled_out)),
+            ("busy", count(&counters.busy)),
         ];
         for (counted, (outcome, count)) in self.counted.spans.iter_mut().zip(spans) {
             self.own.run_spans(outcome, count.saturating_sub(std::mem::replace(counted, count)));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Engine, ReceiverView, View};
 use crate::machine::AlertEffects;
@@ -95,12 +96,14 @@ impl Engine {
         }
         self.runs.saw(seen);
         self.runs.agents_ended(ended);
-        let firing = self.machine.alerts().all().filter(|alert| alert.state == AlertState::Firing);
-        let alerting = firing.filter_map(|alert| match &alert.subject {
-            Subject::Agent { project, name } => Some((Arc::clone(project), Arc::clone(name))),
-            _ => None,
-        });
-        self.runs.alerting(alerting.collect());
+        if self.runs.counters().samples.load(Relaxed) {
+            let firing = self.machine.alerts().all().filter(|alert| alert.state == AlertState::Firing);
+            let alerting = firing.filter_map(|alert| match &alert.subject {
+                Subject::Agent { project, name } => Some((Arc::clone(project), Arc::clone(name))),
+                _ => None,
+            });
+            self.runs.alerting(alerting.collect());
+        }
     }
 
     /// Has everything written again to a file of the store that was lost.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ const TICK: Duration = Duration::from_secs(1);
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
 /// Bytes of compressed spans that a store that can't be written holds back; beyond it spans are refused.
 const MAX_UNWRITTEN: usize = 16 << 20;
+/// The same for runs.
+const MAX_UNWRITTEN_RUNS: usize = 20_000;
 /// Runs that are taken back into memory at the start, so that calls that follow find them.
 const RECENT: (Duration, usize) = (Duration::from_secs(600), 1_000);
 
@@ -129,6 +131,10 @@ pub struct RunCounters {
     pub not_of_agents: AtomicU64,
     /// Spans of runs whose spans are not kept.
     pub sampled_out: AtomicU64,
+    /// Messages of hooks and polls that were dropped as too much waited.
+    pub busy: AtomicU64,
+    /// Whether the alerts of agents matter, as not all runs keep their spans.
+    pub samples: AtomicBool,
     /// Runs that ended.
     pub ended: AtomicU64,
     /// Runs that were deleted to stay within the limits.
@@ -160,6 +166,13 @@ impl RunsHandle {
         })
     }
 
+    /// Sends what no one waits for. When too much waits it is dropped and counted.
+    fn post(&self, message: RunsMessage) {
+        if let Err(RunsError::Busy) = self.send(message) {
+            self.counters.busy.fetch_add(1, Relaxed);
+        }
+    }
+
     async fn ask<T>(&self, message: impl FnOnce(RunsReply<T>) -> RunsMessage) -> Result<T, RunsError> {
         let (reply, answer) = oneshot::channel();
         self.send(message(reply))?;
@@ -182,7 +195,7 @@ impl RunsHandle {
 
     /// Queues spans of hooks, polls and the like without waiting; they are dropped when too much waits.
     pub fn spans(&self, spans: Vec<SpanReport<'static>>) {
-        drop(self.send(RunsMessage::Spans(spans)));
+        self.post(RunsMessage::Spans(spans));
     }
 
     /// Begins a run of a registered agent, given by id or by `project/name`.
@@ -197,7 +210,7 @@ impl RunsHandle {
 
     /// Begins a run that a hook or a poll reports, without waiting.
     pub fn begin(&self, start: RunStart) {
-        drop(self.send(RunsMessage::Begin(Box::new(start))));
+        self.post(RunsMessage::Begin(Box::new(start)));
     }
 
     /// Ends a run, given by its id or by its trace.
@@ -207,7 +220,7 @@ impl RunsHandle {
 
     /// Ends a run that a hook or a poll reports, without waiting.
     pub fn finish(&self, id: TraceId, end: RunEnd) {
-        drop(self.send(RunsMessage::Finish(id, Box::new(end))));
+        self.post(RunsMessage::Finish(id, Box::new(end)));
     }
 
     /// Takes what a hook does to runs, without waiting.
@@ -217,7 +230,7 @@ impl RunsHandle {
             TurnChange::Part(part) => self.spans(vec![*part]),
             TurnChange::End(run, end) => self.finish(run, end),
             TurnChange::EndOfSession(session, end) => {
-                drop(self.send(RunsMessage::FinishSession(session, Box::new(end))));
+                self.post(RunsMessage::FinishSession(session, Box::new(end)));
             }
         }
     }
@@ -225,13 +238,13 @@ impl RunsHandle {
     /// Agents (project, name) ended; their running runs are abandoned.
     pub fn agents_ended(&self, agents: Vec<(Arc<str>, Arc<str>)>) {
         if !agents.is_empty() {
-            drop(self.send(RunsMessage::AgentsEnded(agents)));
+            self.post(RunsMessage::AgentsEnded(agents));
         }
     }
 
     /// The agents (project, name) with a firing alert; their runs keep their spans.
     pub fn alerting(&self, agents: HashSet<(Arc<str>, Arc<str>)>) {
-        drop(self.send(RunsMessage::Alerting(agents)));
+        self.post(RunsMessage::Alerting(agents));
     }
 
     /// Registers an agent; returns it and whether it is new.
@@ -240,12 +253,9 @@ impl RunsHandle {
     }
 
     /// Agents were seen at work; each new one gets an id.
-    pub fn saw(&self, mut agents: Vec<Registration>) {
-        for agent in &mut agents {
-            agent.new_id = new_agent_id();
-        }
+    pub fn saw(&self, agents: Vec<Registration>) {
         if !agents.is_empty() {
-            drop(self.send(RunsMessage::Saw(agents)));
+            self.post(RunsMessage::Saw(agents));
         }
     }
 
@@ -267,7 +277,7 @@ impl RunsHandle {
 
     /// Replaces the settings.
     pub fn configure(&self, settings: RunsSettings) {
-        drop(self.send(RunsMessage::Configure(Box::new(settings))));
+        self.post(RunsMessage::Configure(Box::new(settings)));
     }
 
     /// Deletes runs that began before a time; returns how many.
@@ -376,6 +386,7 @@ pub fn start(
     store.set_limits(settings.limits);
     let (queue, inbox) = mpsc::sync_channel(QUEUE);
     let counters = Arc::<RunCounters>::default();
+    counters.samples.store(settings.sample < 1.0, Relaxed);
     let readers = store.readers();
     let now = clock.wall();
     let mut thread = RunsThread {
@@ -447,6 +458,10 @@ impl RunsThread {
                     Err(error) => drop(reply.send(Err(error))),
                 }
             }
+            RunsMessage::Spans(_) | RunsMessage::Begin(_) if self.is_blocked() => {
+                self.counters.busy.fetch_add(1, Relaxed);
+            }
+            RunsMessage::Start(_, _, reply) if self.is_blocked() => drop(reply.send(Err(RunsError::Busy))),
             RunsMessage::Spans(spans) => {
                 let mut by_trace: BTreeMap<TraceId, Vec<Span<'_>>> = BTreeMap::new();
                 for report in spans {
@@ -488,7 +503,7 @@ impl RunsThread {
             RunsMessage::Saw(agents) => {
                 for agent in agents {
                     // A full registry shows in `lookout_registry_agents`.
-                    self.registry.saw(now, agent).ok();
+                    self.registry.saw(now, agent, new_agent_id).ok();
                 }
             }
             RunsMessage::Patch(agent, patch, reply) => match self.registry.patch(&agent, patch).cloned() {
@@ -501,6 +516,7 @@ impl RunsThread {
                 self.book.set_timeout(settings.timeout);
                 self.store.set_limits(settings.limits);
                 self.sampler.share = settings.sample;
+                self.counters.samples.store(settings.sample < 1.0, Relaxed);
             }
             RunsMessage::DeleteBefore(before, reply) => {
                 drop(reply.send(self.store.delete_before(before).map_err(RunsError::from)));
@@ -516,7 +532,7 @@ impl RunsThread {
     }
 
     fn export(&mut self, now: Time, request: &ExportTraceServiceRequest) -> Result<(), RunsError> {
-        if self.store.pending_bytes() > MAX_UNWRITTEN {
+        if self.is_blocked() {
             return Err(RunsError::Busy);
         }
         let mut reports = Vec::new();
@@ -533,6 +549,11 @@ impl RunsThread {
             self.store.add_spans(*trace, spans, now);
         }
         Ok(())
+    }
+
+    /// Whether so much could not be written that nothing more is taken.
+    fn is_blocked(&self) -> bool {
+        self.store.pending_bytes() > MAX_UNWRITTEN || self.unwritten.runs.len() > MAX_UNWRITTEN_RUNS
     }
 
     /// Adds a span to the book; returns whether it is to be stored.
@@ -600,8 +621,9 @@ impl RunsThread {
                         config: None,
                         monitoring_enabled: None,
                         created_by: Arc::from(start.source.as_str()),
-                        new_id: new_agent_id(),
+                        new_id: Arc::from(""),
                     },
+                    new_agent_id,
                 )
                 .ok();
         }

@@ -188,7 +188,7 @@ families! {
     HISTORY_DROPPED = Counter "lookout_history_dropped_total" ["reason"]
         "Total number of dropped history rows, by reason: size (store.max_size reached), rate (too many rows of one agent or alert), disk (too slow or failing)";
     RUN_SPANS = Counter "lookout_runs_spans_total" ["outcome"]
-        "Total number of received spans, by outcome: stored, duplicate, trace_full (too many in one trace), not_of_agents (of other programs), sampled_out (of ended runs that runs.sample left out)";
+        "Total number of received spans, by outcome: stored, duplicate, trace_full (too many in one trace), not_of_agents (of other programs), sampled_out (of ended runs that runs.sample left out), busy (of hooks, too much waited)";
     RUNS_ENDED = Counter "lookout_runs_ended_total" []
         "Total number of runs of agents that ended";
     RUNS_PRUNED = Counter "lookout_runs_pruned_total" []

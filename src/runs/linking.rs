@@ -248,17 +248,25 @@ impl RunBook {
         }
     }
 
+    /// Forgets that a run awaits the one that its caller named.
+    pub(super) fn stop_awaiting(&mut self, run: &Run) {
+        if let Some(awaited) = run.awaited
+            && let Some(waiting) = self.awaited.get_mut(&awaited)
+        {
+            waiting.remove(&run.id);
+            if waiting.is_empty() {
+                self.awaited.remove(&awaited);
+            }
+        }
+    }
+
     fn remove_run(&mut self, id: TraceId) {
         let Some(open) = self.runs.remove(&id) else { return };
         for (key, cell) in difference(&open.counted, &Contribution::new()) {
             self.subtracted.entry(key).or_default().add(&cell, 1);
         }
         self.forget_session(&open.run);
-        if let Some(awaited) = open.run.awaited
-            && let Some(waiting) = self.awaited.get_mut(&awaited)
-        {
-            waiting.remove(&id);
-        }
+        self.stop_awaiting(&open.run);
         self.changed.remove(&id);
         self.removed.insert(id);
     }

@@ -122,8 +122,14 @@ impl Registry {
         Ok((agent, is_new))
     }
 
-    /// Notes that an agent was seen at work. A new one is registered; of a known one the type and what people set stay.
-    pub fn saw(&mut self, now: Time, seen: Registration) -> Result<(), RegistryFull> {
+    /// Notes that an agent was seen at work. A new one is registered with an id of `new_id`; of a known one the type and
+    /// what people set stay.
+    pub fn saw(
+        &mut self,
+        now: Time,
+        seen: Registration,
+        new_id: impl FnOnce() -> Arc<str>,
+    ) -> Result<(), RegistryFull> {
         let key = (Arc::clone(&seen.project), Arc::clone(&seen.name));
         match self.names.get(&key).and_then(|id| self.agents.get_mut(id)) {
             Some(agent) => {
@@ -133,6 +139,7 @@ impl Registry {
                 }
             }
             None => {
+                let seen = Registration { new_id: new_id(), ..seen };
                 let id = Arc::clone(&self.register(now, seen)?.0.id);
                 if let Some(agent) = self.agents.get_mut(&id) {
                     agent.last_used_at = Some(now);
@@ -212,11 +219,11 @@ mod tests {
     #[test]
     fn who_is_seen_is_registered_and_its_last_use_is_noted_once_a_minute() {
         let mut registry = Registry::default();
-        registry.saw(at(1), given("clerk", "1")).expect("room");
+        registry.saw(at(1), given("clerk", ""), || "1".into()).expect("room");
         assert_eq!(registry.take_changes().len(), 1);
-        registry.saw(at(30), given("clerk", "2")).expect("room");
+        registry.saw(at(30), given("clerk", ""), || "2".into()).expect("room");
         assert!(registry.take_changes().is_empty());
-        registry.saw(at(61), given("clerk", "3")).expect("room");
+        registry.saw(at(61), given("clerk", ""), || "3".into()).expect("room");
         assert_eq!(registry.take_changes().first().and_then(|agent| agent.last_used_at), Some(at(61)));
         registry.patch("1", RegistryPatch { status: Some(RegistryStatus::Inactive), ..RegistryPatch::default() });
         assert_eq!(registry.len(), 1);

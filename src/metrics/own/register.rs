@@ -90,7 +90,7 @@ impl SidecarMetrics {
         for reason in HISTORY_DROPPED {
             own.history_dropped.get_or_create_owned(&history_dropped(reason));
         }
-        for outcome in ["stored", "duplicate", "trace_full", "not_of_agents", "sampled_out"] {
+        for outcome in ["stored", "duplicate", "trace_full", "not_of_agents", "sampled_out", "busy"] {
             own.run_spans.get_or_create_owned(&run_spans(outcome));
         }
         for reason in Suppressed::REASONS {

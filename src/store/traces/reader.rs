@@ -53,7 +53,7 @@ impl TraceReader {
 
     /// The runs that an id names, by run or by trace, with all of their spans.
     pub fn run(&self, id: TraceId) -> Result<StoredRuns, StoreError> {
-        Self::load(&self.connection, id).map_err(self.failed())
+        Self::load(&self.connection, id, true).map_err(self.failed())
     }
 
     /// Sums of the agents (project, name) from one hour to another, by `group`.
@@ -99,7 +99,8 @@ impl TraceReader {
         Ok((runs.cast_unsigned(), spans.cast_unsigned()))
     }
 
-    pub(super) fn load(connection: &Connection, id: TraceId) -> rusqlite::Result<StoredRuns> {
+    /// The runs that an id names, and those in the same traces; with those that they started if asked for.
+    pub(super) fn load(connection: &Connection, id: TraceId, with_children: bool) -> rusqlite::Result<StoredRuns> {
         let mut runs: BTreeMap<TraceId, Run> = BTreeMap::new();
         let mut traces: BTreeSet<TraceId> = BTreeSet::new();
         let mut ids: Vec<TraceId> = vec![id];
@@ -111,10 +112,12 @@ impl TraceReader {
             for run in rows {
                 found.extend(TraceId::from_slice(&run?));
             }
-            let mut query = connection.prepare_cached("SELECT id FROM runs WHERE parent = ?1")?;
-            let rows = query.query_map([id.as_bytes()], |row| row.get::<_, Vec<u8>>(0))?;
-            for run in rows {
-                found.extend(TraceId::from_slice(&run?));
+            if with_children {
+                let mut query = connection.prepare_cached("SELECT id FROM runs WHERE parent = ?1")?;
+                let rows = query.query_map([id.as_bytes()], |row| row.get::<_, Vec<u8>>(0))?;
+                for run in rows {
+                    found.extend(TraceId::from_slice(&run?));
+                }
             }
             for run in found {
                 if runs.contains_key(&run) || runs.len() >= MAX_TOGETHER {
@@ -126,7 +129,7 @@ impl TraceReader {
                         ids.push(part.trace);
                     }
                 }
-                if run.id != id {
+                if run.id != id && with_children {
                     ids.push(run.id);
                 }
                 runs.insert(run.id, run);

@@ -180,7 +180,7 @@ impl TraceStore {
 
     /// The runs that a trace or run id names, with all runs of the same traces and their spans.
     pub fn load(&self, id: TraceId) -> Result<StoredRuns, StoreError> {
-        TraceReader::load(&self.database.connection, id).map_err(self.failed("read"))
+        TraceReader::load(&self.database.connection, id, false).map_err(self.failed("read"))
     }
 
     /// Inferred runs whose caller named the run `id`.
