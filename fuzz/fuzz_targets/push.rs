@@ -79,7 +79,11 @@ impl Words {
 
     /// Panics if something is set although none of `words` is part of a key.
     fn cover(&self, is_known: bool, words: &[&str]) {
-        assert!(!is_known || words.iter().any(|word| self.0.contains(word)), "{words:?} is not in the body: {}", self.0);
+        assert!(
+            !is_known || words.iter().any(|word| self.0.contains(word)),
+            "{words:?} is not in the body: {}",
+            self.0
+        );
     }
 
     fn cover_tokens(&self, tokens: &[Option<u64>; 5], cost: Option<f64>) {

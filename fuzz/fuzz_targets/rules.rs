@@ -47,18 +47,18 @@ fuzz_target!(|text: &str| {
     let subject = Subject::Agent { project: "default".into(), name: "a".into() };
     for name in names {
         let facts = TemplateData {
-            subject: &subject,
-            level: Level::Error,
             value: Some(f64::MAX),
-            threshold: None,
+            status: Some("failed"),
             reason: Some("it fell"),
+            task: Some("task-1"),
+            progress: Some(0.5),
+            used: Some(f64::MAX),
             provider: Some("anthropic"),
             until: Some(now),
             agents: &["a".to_owned()],
-            at: now,
-            zone: fleet.time_zone(),
+            ..TemplateData::new(&subject, Level::Error, now, fleet.time_zone())
         };
-        let (summary, action) = rules.describe(&name, &facts);
-        assert!(summary.len() <= 2_000 && action.len() <= 2_000, "{summary} {action}");
+        let texts = rules.describe(&name, &facts);
+        assert!(texts.summary.len() <= 2_000 && texts.action.len() <= 2_000, "{texts:?}");
     }
 });

@@ -258,7 +258,7 @@ fn test_notify() {
     };
     assert_eq!(run(&[]), (Some(0), "chat: delivered\nmail: delivered\n".to_owned()));
     assert_eq!((slack.taken()[0].title().get(..6), slack.taken()[0].colour()), (Some("[TEST]"), "#36a64f"));
-    assert!(slack.taken()[0].text().contains("Nothing is wrong"), "{}", slack.taken()[0].text());
+    assert!(slack.taken()[0].text().contains("nothing is wrong"), "{}", slack.taken()[0].text());
     assert!(server.wait(1)[0].header("Subject").starts_with("[TEST] "));
     assert_eq!(run(&["--receiver", "mail"]), (Some(0), "mail: delivered\n".to_owned()));
     assert_eq!((slack.seen().len(), server.mails().len()), (1, 2));
