@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
-/// Parses `5m`, `1h30m`, `250ms`, `30d`; a day has 24 hours. The error names the accepted form.
+/// Parses `5m`, `1h30m`, `250ms`, `30d`; a day has 24 hours, and what is below a millisecond is left out, as nothing is
+/// kept or shown more precisely. The error names the accepted form.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a duration; write it like 30s, 5m, 1h30m or 30d");
     let span: jiff::Span = text.trim().parse().map_err(|_| wrong())?;
     let signed = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-    Duration::try_from(signed).map_err(|_| wrong())
+    let exact = Duration::try_from(signed).map_err(|_| wrong())?;
+    u64::try_from(exact.as_millis()).map(Duration::from_millis).map_err(|_| wrong())
 }
 
 /// Formats a duration with at most two units, largest first: `45s`, `5m`, `1h30m`, `2d4h`.
@@ -92,6 +94,15 @@ pub mod option {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_reads_back() {
+        for text in ["1d2h3m4s5us", "1500us", "1ms", "30d"] {
+            let length = parse(text).expect("a duration");
+            assert_eq!(parse(&exact(length)), Ok(length), "{text}");
+        }
+        assert_eq!(parse("999us"), Ok(Duration::ZERO), "refused where 0s is");
+    }
 
     #[test]
     fn durations_are_parsed_and_formatted_exactly() {
