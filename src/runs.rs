@@ -23,8 +23,8 @@ use trace::{Names, Node, OpenTrace, Share, is_explicit};
 
 use crate::model::run_stats::{Contribution, contribution, difference};
 use crate::model::{
-    AgentIdentity, BoundedMap, Run, RunGroups, RunPart, RunSource, RunStatus, RunTotals, Span, SpanField, SpanId,
-    SpanKind, SpanReport, SpanStatus, Time, TokenCounts, TraceId,
+    AgentIdentity, BoundedMap, Run, RunPart, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport,
+    SpanStatus, Time, TokenCounts, TraceId,
 };
 
 /// Most spans of one trace; more are dropped and counted.
@@ -222,11 +222,6 @@ impl RunBook {
         runs.peek().is_some() && runs.all(|run| self.runs.get(run).is_some_and(|open| open.run.is_sampled_out))
     }
 
-    /// Number of runs in memory that have not ended.
-    pub fn running(&self) -> usize {
-        self.runs.values().filter(|open| open.run.status == RunStatus::Running).count()
-    }
-
     /// Whether more spans are in memory than may be, so that a tick has something to drop.
     pub const fn is_over_limit(&self) -> bool {
         self.open_spans > MAX_OPEN_SPANS
@@ -347,32 +342,15 @@ impl RunBook {
         let id = start.id;
         let parent = start.parent.map(|parent| self.resolve(parent).unwrap_or(parent)).filter(|parent| *parent != id);
         let above = start.above.and_then(|above| self.traces.get(&start.trace)?.owner(above)).filter(|run| *run != id);
+        let agent = [&start.agent.project, &start.agent.agent, &start.agent.agent_type].map(Arc::clone);
         let run = Run {
-            id,
-            project: Arc::clone(&start.agent.project),
-            agent: Arc::clone(&start.agent.agent),
-            agent_type: Arc::clone(&start.agent.agent_type),
-            name: start.name,
-            status: RunStatus::Running,
-            source: start.source,
             is_rooted: true,
             parent: parent.or(above),
-            awaited: None,
-            started_at: start.at,
-            ended_at: None,
-            last_at: start.at,
             parts: vec![RunPart { trace: start.trace, root: Some(start.span) }],
             task: start.task,
             session: start.session,
             platform: start.platform,
-            model: None,
-            provider: None,
-            error: None,
-            reported_tokens: None,
-            reported_cost: None,
-            is_sampled_out: false,
-            totals: RunTotals::default(),
-            groups: RunGroups::default(),
+            ..Run::new(id, agent, start.name, start.source, start.at)
         };
         self.insert_explicit_root(start.trace, start.span, start.above, &run);
         let trace = self.traces.entry(start.trace).or_default();

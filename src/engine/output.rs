@@ -74,7 +74,7 @@ impl Engine {
         self.store.history.save(slot, save);
     }
 
-    /// Tells the registry of agents that changed, and runs of agents that ended.
+    /// Registers agents that changed, and has the runs of agents that ended abandoned.
     fn register_agents(&self, snapshot: &Snapshot, slots: &[u32]) {
         let agents = slots.iter().filter_map(|slot| snapshot.agents.get(*slot));
         let (mut seen, mut ended) = (Vec::new(), Vec::new());

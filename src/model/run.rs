@@ -175,6 +175,45 @@ pub struct Run {
     pub groups: RunGroups,
 }
 
+impl Run {
+    /// A running run of an agent (project, name, type) of which nothing else is known.
+    pub fn new(
+        id: TraceId,
+        [project, agent, agent_type]: [Arc<str>; 3],
+        name: Arc<str>,
+        source: RunSource,
+        at: Time,
+    ) -> Self {
+        Self {
+            id,
+            project,
+            agent,
+            agent_type,
+            name,
+            status: RunStatus::Running,
+            source,
+            is_rooted: false,
+            parent: None,
+            awaited: None,
+            started_at: at,
+            ended_at: None,
+            last_at: at,
+            parts: Vec::new(),
+            task: None,
+            session: None,
+            platform: None,
+            model: None,
+            provider: None,
+            error: None,
+            reported_tokens: None,
+            reported_cost: None,
+            is_sampled_out: false,
+            totals: RunTotals::default(),
+            groups: RunGroups::default(),
+        }
+    }
+}
+
 /// Numbers over the spans of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RunTotals {

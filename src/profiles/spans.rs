@@ -65,7 +65,7 @@ const fn meaning(kind: SpanKind) -> Meaning {
     Meaning { kind, begins_run: false }
 }
 
-/// Spans of known tools that no attribute of a convention tells the kind of.
+/// Spans of known tools whose kind is in no attribute of a convention.
 const NAMED: &[(&str, Meaning)] = &[
     ("claude_code.interaction", AGENT),
     ("claude_code.llm_request", meaning(SpanKind::Llm)),

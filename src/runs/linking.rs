@@ -10,7 +10,7 @@ use super::{OpenRun, RunBook, new_run, session_key};
 use crate::model::hook::session_hash;
 use crate::model::run::cost_dollars;
 use crate::model::run_stats::{Contribution, difference};
-use crate::model::{AgentIdentity, Run, RunGroups, RunPart, RunStatus, RunTotals, SpanId, Time, TraceId};
+use crate::model::{AgentIdentity, Run, RunPart, RunStatus, SpanId, Time, TraceId};
 
 /// Calls of a session belong to its last inferred run if they come within this time.
 const SESSION_GAP: Duration = Duration::from_secs(300);
@@ -347,32 +347,12 @@ fn overlaps(run: &Run, from: Time, to: Option<Time>) -> bool {
 
 fn open_run(id: TraceId, node: &Node, agent: Option<&AgentIdentity>) -> OpenRun {
     let unknown = || Arc::from("unknown");
-    let run = Run {
-        id,
-        project: agent.map_or_else(|| Arc::from(crate::model::DEFAULT_PROJECT), |agent| Arc::clone(&agent.project)),
-        agent: agent.map_or_else(unknown, |agent| Arc::clone(&agent.agent)),
-        agent_type: agent.map_or_else(unknown, |agent| Arc::clone(&agent.agent_type)),
-        name: Arc::clone(&node.name),
-        status: RunStatus::Running,
-        source: node.source,
-        is_rooted: false,
-        parent: None,
-        awaited: None,
-        started_at: node.started(),
-        ended_at: None,
-        last_at: node.ended().unwrap_or_else(|| node.started()),
-        parts: Vec::new(),
-        task: None,
-        session: None,
-        platform: None,
-        model: None,
-        provider: None,
-        error: None,
-        reported_tokens: None,
-        reported_cost: None,
-        is_sampled_out: false,
-        totals: RunTotals::default(),
-        groups: RunGroups::default(),
-    };
+    let agent = [
+        agent.map_or_else(|| Arc::from(crate::model::DEFAULT_PROJECT), |agent| Arc::clone(&agent.project)),
+        agent.map_or_else(unknown, |agent| Arc::clone(&agent.agent)),
+        agent.map_or_else(unknown, |agent| Arc::clone(&agent.agent_type)),
+    ];
+    let mut run = Run::new(id, agent, Arc::clone(&node.name), node.source, node.started());
+    run.last_at = node.ended().unwrap_or(run.started_at);
     new_run(run, None)
 }

@@ -56,7 +56,7 @@ pub(super) fn add_up(run: &mut Run, shares: &[Share]) {
     (run.totals, run.groups) = (totals, groups);
 }
 
-/// Sets what no root tells of an inferred run.
+/// Sets what a root would give, of an inferred run.
 pub(super) fn infer_from_calls(run: &mut Run, shares: &[Share], is_over: bool) {
     if let Some(first) = shares.iter().filter_map(|share| share.first.as_ref()).min_by_key(|first| first.started_at) {
         run.name = Arc::clone(&first.name);

@@ -22,7 +22,8 @@ pub(crate) fn trials() -> Vec<Case> {
 const ROUTE: &str = "/hooks/litellm?project=shop";
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
-fn sample(path: &str) -> Vec<u8> {
+/// A recording beneath `tests/it/samples`, inflated.
+pub(crate) fn sample(path: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/samples").join(path);
     let packed = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut plain = Vec::new();

@@ -1,11 +1,8 @@
 //! Runs: recordings of real agents, the walk of a platform, and what a crash leaves.
 
-use std::io::Read as _;
-use std::path::Path;
-
-use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
+use crate::callbacks::sample;
 use crate::http::Response;
 use crate::program::{Lookout, Setup, eventually};
 use crate::{Case, trial};
@@ -28,14 +25,6 @@ pub(crate) fn trials() -> Vec<Case> {
 
 const PROTOBUF: [(&str, &str); 1] = [("content-type", "application/x-protobuf")];
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
-
-fn sample(path: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/samples").join(path);
-    let packed = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut plain = Vec::new();
-    GzDecoder::new(&*packed).read_to_end(&mut plain).expect("gzip");
-    plain
-}
 
 fn export(lookout: &Lookout, path: &str) {
     let headers = if path.contains(".json") { JSON } else { PROTOBUF };

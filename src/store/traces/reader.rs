@@ -91,14 +91,6 @@ impl TraceReader {
         read().map_err(self.failed())
     }
 
-    /// Number of runs and of spans.
-    pub fn counts(&self) -> Result<(u64, u64), StoreError> {
-        let count = |sql: &str| self.connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-        let read = || Ok((count("SELECT count(*) FROM runs")?, count("SELECT ifnull(sum(spans), 0) FROM traces")?));
-        let (runs, spans) = read().map_err(self.failed())?;
-        Ok((runs.cast_unsigned(), spans.cast_unsigned()))
-    }
-
     /// The runs that an id names, and those in the same traces; with those that they started if asked for.
     pub(super) fn load(connection: &Connection, id: TraceId, with_children: bool) -> rusqlite::Result<StoredRuns> {
         let mut runs: BTreeMap<TraceId, Run> = BTreeMap::new();

@@ -139,11 +139,6 @@ impl TraceStore {
         self.pending.iter().map(|block| block.bytes.len()).sum()
     }
 
-    /// Drops the spans that wait for a transaction, and returns how many there were.
-    pub fn drop_pending(&mut self) -> u64 {
-        self.pending.drain(..).map(|block| u64::from(block.spans)).sum()
-    }
-
     fn transact(&mut self, now: Time, batch: &TraceBatch<'_>) -> Result<(), StoreError> {
         if self.database.restore(now)? {
             self.names.clear();
