@@ -23,12 +23,14 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigError, ConfigSource, Prepared};
 use crate::engine::runs::{RunsHandle, RunsSettings};
 use crate::engine::{self, AlertFilter, AlertView, Engine, EngineHandle, EngineParts, telemetry};
+use crate::export::{self, ExportHandle};
 use crate::metrics::SidecarMetrics;
 use crate::model::{Fingerprint, TimelineEntry};
 use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::listener::Certificate;
 use crate::server::{self, AccessRules, BodyReader, BoundListener, ServerContext, Surface};
+use crate::store::spool::Spool;
 use crate::store::traces::TraceStore;
 use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
 use heartbeat::HeartbeatTask;
@@ -149,7 +151,8 @@ impl RunningSidecar {
         for damaged in restored.damaged.iter().chain(&saved.damaged) {
             tracing::error!(moved_to = %damaged.display(), "store file was damaged and moved aside; starting with an empty one");
         }
-        let runs = open_runs(&config, &clock, &supervisor).await?;
+        let exports = open_exports(&config, &clock, &supervisor).await?;
+        let runs = open_runs(&config, exports, &clock, &supervisor).await?;
         let counting = std::mem::take(&mut saved.counting);
         let profiles = otlp::restore_profiles(counting, &config, &clock, &store.history).await;
         let own = Arc::new(SidecarMetrics::new());
@@ -313,6 +316,9 @@ impl RunningSidecar {
         if tokio::time::timeout(STORE_CLOSE_TIMEOUT, self.reloader.runs.close()).await.is_err() {
             hung.push("runs");
         }
+        if tokio::time::timeout(STORE_CLOSE_TIMEOUT, self.reloader.runs.exports().close()).await.is_err() {
+            hung.push("exports");
+        }
         if ended.is_err() {
             // Writes what is queued in the store even if the engine failed.
             drop(self.reloader.store.clone().close(STORE_CLOSE_TIMEOUT).await);
@@ -342,13 +348,30 @@ fn exit_after(timeout: Duration) -> std::sync::mpsc::Sender<()> {
 }
 
 /// Opens the file of runs and starts its thread.
-async fn open_runs(config: &Config, clock: &Clock, supervisor: &Supervisor) -> anyhow::Result<RunsHandle> {
+async fn open_runs(
+    config: &Config,
+    exports: ExportHandle,
+    clock: &Clock,
+    supervisor: &Supervisor,
+) -> anyhow::Result<RunsHandle> {
     let settings = RunsSettings::new(&config.runs, &config.otlp);
     let (path, clock, guard) = (config.store.traces_path(), clock.clone(), supervisor.watch("runs"));
     let start = move || {
         let store =
             TraceStore::open(path.as_deref(), settings.limits, clock.wall()).context("open the store of runs")?;
-        engine::runs::start(store, &settings, clock, guard)
+        engine::runs::start(store, &settings, exports, clock, guard)
+    };
+    tokio::task::spawn_blocking(start).await?
+}
+
+/// Opens the spool of exports and starts their threads, if anything is exported.
+async fn open_exports(config: &Config, clock: &Clock, supervisor: &Supervisor) -> anyhow::Result<ExportHandle> {
+    let (section, path) = (config.export.clone(), config.store.export_path());
+    let (clock, supervisor) = (clock.clone(), supervisor.clone());
+    let start = move || {
+        let now = clock.wall();
+        let open = || Spool::open(path.as_deref(), now).context("open the export spool");
+        export::start(open, section.targets()?, clock, |name| supervisor.watch(name))
     };
     tokio::task::spawn_blocking(start).await?
 }

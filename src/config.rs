@@ -26,6 +26,7 @@ pub use prepared::Prepared;
 
 use self::pipe::PipeConfig;
 use crate::alerts::config::{DigestConfig, IncidentsConfig};
+use crate::export::ExportConfig;
 use crate::fleet;
 use crate::fleet::config::{AgentsConfig, BudgetsConfig, ExpectedConfig};
 use crate::ingest::config::SourceConfig;
@@ -68,6 +69,8 @@ pub struct Config {
     pub sources: Vec<SourceConfig>,
     /// OTLP listeners and limits.
     pub otlp: OtlpConfig,
+    /// Systems that telemetry goes on to.
+    pub export: ExportConfig,
     /// Patterns of `lookout pipe`.
     pub pipe: PipeConfig,
     /// When an agent is stale, idle and expired.
@@ -197,6 +200,7 @@ impl Config {
             record: reader.section("record"),
             sources: reader.list("sources"),
             otlp: reader.section("otlp"),
+            export: reader.section("export"),
             pipe: reader.section("pipe"),
             agents: reader.section("agents"),
             expected: reader.list("expected"),

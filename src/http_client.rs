@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
@@ -10,10 +10,13 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as 
 use rustls::server::ParsedCertificate;
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
+use crate::clock::Time;
 use crate::files;
 
 /// Maximum size of a PEM file in bytes. All public root certificates take a third of it.
 pub const MAX_PEM: u64 = 1024 * 1024;
+/// The longest pause that is read, in seconds; longer ones mean as much.
+const LONGEST_PAUSE: f64 = 86_400.0;
 
 /// Why a client could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -142,6 +145,26 @@ pub fn build(timeout: Duration, ca_file: Option<&Path>) -> Result<reqwest::Clien
         .user_agent(concat!("lookout/", env!("CARGO_PKG_VERSION")))
         .build()
         .map_err(|error| ClientError::Build(error.to_string()))
+}
+
+/// The pause that the header `Retry-After` asks for: seconds, also with a fraction, or a date. A date is held against
+/// that of the answer, as the server's clock may differ from ours, else against `now`.
+pub fn retry_after(headers: &http::HeaderMap, now: Time) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let asked = text(http::header::RETRY_AFTER)?;
+    if let Ok(number) = asked.parse() {
+        return pause_of(number);
+    }
+    let until = httpdate::parse_http_date(asked).ok()?;
+    let ours = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(0));
+    let from = text(http::header::DATE).and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or(ours);
+    Some(until.duration_since(from).unwrap_or_default())
+}
+
+/// A pause of so many seconds, at most a day; `None` for what is no time.
+pub fn pause_of(number: f64) -> Option<Duration> {
+    // `min` would take NaN for the longest.
+    if number.is_nan() { None } else { Duration::try_from_secs_f64(number.min(LONGEST_PAUSE)).ok() }
 }
 
 /// Why a body was not read.

@@ -31,6 +31,7 @@
 //! | [`notify`] | receivers, retry, messages, heartbeat |
 //! | [`metrics`] | the exposition of `/metrics` |
 //! | [`store`] | persistence: ledger, outbox, history, timelines, saved state, recordings |
+//! | [`export`] | what leaves for other systems: a spool on disk, and one file per kind of target |
 //! | [`config`] | loading and validation; each module declares its own section |
 //! | [`machine`] | the state machine of fleet, rules and alerts: `step(now, event) -> effects`, for the live loop, `replay` and `test rules` |
 //! | [`engine`] | the tasks that own mutable state: agents with their alerts, and telemetry streams |
@@ -63,6 +64,7 @@
 //! | a receiver | its file in `notify/receivers/`, and its line in the list of `notify/receivers.rs` |
 //! | a tool's hooks | its file in `ingest/hooks/`, and its line in `TOOLS` of `ingest/hooks.rs` |
 //! | a kind of polled source | its file in `ingest/poll/`, its line in `SourceKind` and in `ingest/poll.rs` |
+//! | a system that telemetry is exported to | its file in `export/`, and its line in `ExportConfig::targets` of `export/config.rs` |
 //! | a tool's telemetry | its file in `profiles/`, and its line in `PROFILES` of `profiles.rs` |
 //! | a field of a push | `ingest/fields.rs` (names), `ingest/draft.rs` (reading), `model/update.rs`, `ingest/owned.rs`, `ingest/state/encode.rs`, and `model/agent.rs` with `fleet/agent.rs` for its effect |
 //! | an indicator of rules | its row in `rules/indicators.rs` |
@@ -77,7 +79,7 @@
 //!
 //! A module imports only from layers before its own: `text, clock, model, decode, files, secret, http_client, written` ·
 //! `ingest, otlp, profiles, fleet, rules, alerts, runs, enforcement, notify, metrics, store` (never one another, but `profiles`
-//! may use `otlp`) · `config` · `machine` · `engine` · `server` · `app` · `cli` · `main`. Imports of modules of one folder
+//! may use `otlp`) · `export` · `config` · `machine` · `engine` · `server` · `app` · `cli` · `main`. Imports of modules of one folder
 //! have no cycle. A test enforces this.
 //!
 //! # Invariants
@@ -106,6 +108,7 @@ pub mod config;
 pub mod decode;
 pub mod enforcement;
 pub mod engine;
+pub mod export;
 pub mod files;
 pub mod fleet;
 pub mod http_client;

@@ -8,6 +8,7 @@ mod attributes;
 mod autogen;
 mod claude_code;
 mod codex;
+pub mod content;
 mod dedup;
 mod export_totals;
 mod gemini_cli;

@@ -201,6 +201,11 @@ impl RunBook {
         self.runs.contains_key(&run)
     }
 
+    /// The run that a span in memory belongs to.
+    pub fn owner(&self, trace: TraceId, span: SpanId) -> Option<TraceId> {
+        self.traces.get(&trace)?.owner(span)
+    }
+
     /// A run in memory.
     pub fn run(&self, run: TraceId) -> Option<&Run> {
         self.runs.get(&run).map(|open| &open.run)

@@ -16,7 +16,7 @@ enum ReloadEffect {
 }
 
 /// All keys, or their section if all its keys are alike.
-const KEYS: [(&str, ReloadEffect); 40] = [
+const KEYS: [(&str, ReloadEffect); 41] = [
     ("environment", ReloadEffect::Reload),
     ("listen", ReloadEffect::Restart),
     ("allowed_hosts", ReloadEffect::Reload),
@@ -47,6 +47,7 @@ const KEYS: [(&str, ReloadEffect); 40] = [
     ("otlp.drop_attributes", ReloadEffect::Reload),
     ("otlp.agents", ReloadEffect::Reload),
     ("otlp.prices", ReloadEffect::Reload),
+    ("export", ReloadEffect::Restart),
     ("pipe", ReloadEffect::Command),
     ("agents", ReloadEffect::Reload),
     ("expected", ReloadEffect::Reload),

@@ -21,6 +21,7 @@ pub(super) fn check(config: &Config, found: &mut ConfigProblems<'_>) {
     found.extend(config.record.validate());
     found.extend(ingest::validate(&config.sources));
     found.extend(otlp::config::validate(&config.otlp));
+    found.extend(config.export.validate());
     found.extend(config.pipe.validate());
     found.extend(config.agents.validate());
     found.extend(ExpectedConfig::validate(&config.expected));

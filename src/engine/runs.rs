@@ -3,6 +3,8 @@
 //! A sender is answered once the group that its spans are in was committed. What a failed commit did not write is written
 //! with the next; until then senders get an error and try again, and what they send again is recognised.
 
+mod outgoing;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -11,9 +13,12 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use outgoing::Outgoing;
+
 use crate::clock::Clock;
+use crate::export::ExportHandle;
 use crate::model::run_stats::Contribution;
-use crate::model::{Capture, RegisteredAgent, Run, RunSource, Sketch, Span, SpanReport, Time, TraceId};
+use crate::model::{Capture, RegisteredAgent, Run, RunSource, Sketch, Span, SpanId, SpanReport, Time, TraceId};
 use crate::otlp::config::OtlpConfig;
 use crate::otlp::wire::ExportTraceServiceRequest;
 use crate::profiles::spans::SpanReader;
@@ -70,7 +75,8 @@ type RunsReply<T> = oneshot::Sender<Result<T, RunsError>>;
 
 /// A message to the thread.
 enum RunsMessage {
-    Export(Box<ExportTraceServiceRequest>, OwnedSemaphorePermit, RunsReply<()>),
+    /// With whether it repeats calls that spans may report as well.
+    Export(Box<ExportTraceServiceRequest>, bool, OwnedSemaphorePermit, RunsReply<()>),
     Spans(Vec<SpanReport<'static>>),
     Start(String, Box<dyn FnOnce(&RegisteredAgent) -> RunStart + Send>, RunsReply<Run>),
     Begin(Box<RunStart>),
@@ -150,6 +156,7 @@ pub struct RunsHandle {
     room: Arc<Semaphore>,
     readers: TraceReaders,
     counters: Arc<RunCounters>,
+    exports: ExportHandle,
 }
 
 impl std::fmt::Debug for RunsHandle {
@@ -184,12 +191,28 @@ impl RunsHandle {
         &self,
         request: ExportTraceServiceRequest,
     ) -> Result<oneshot::Receiver<Result<(), RunsError>>, RunsError> {
+        self.queue_export(request, false)
+    }
+
+    /// The same for calls that a proxy reports apart from its spans; those that spans reported are not exported again.
+    pub fn export_calls(
+        &self,
+        calls: ExportTraceServiceRequest,
+    ) -> Result<oneshot::Receiver<Result<(), RunsError>>, RunsError> {
+        self.queue_export(calls, true)
+    }
+
+    fn queue_export(
+        &self,
+        request: ExportTraceServiceRequest,
+        repeats: bool,
+    ) -> Result<oneshot::Receiver<Result<(), RunsError>>, RunsError> {
         let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
         let spans = scopes.map(|scope| scope.spans.len()).sum::<usize>();
         let permits = u32::try_from(spans.clamp(1, WAITING_SPANS)).unwrap_or(1);
         let room = Arc::clone(&self.room).try_acquire_many_owned(permits).map_err(|_| RunsError::Busy)?;
         let (reply, answer) = oneshot::channel();
-        self.send(RunsMessage::Export(Box::new(request), room, reply))?;
+        self.send(RunsMessage::Export(Box::new(request), repeats, room, reply))?;
         Ok(answer)
     }
 
@@ -298,6 +321,11 @@ impl RunsHandle {
         &self.readers
     }
 
+    /// What telemetry is handed over by to other systems.
+    pub const fn exports(&self) -> &ExportHandle {
+        &self.exports
+    }
+
     /// Counters of what arrived and was stored.
     pub fn counters(&self) -> &RunCounters {
         &self.counters
@@ -316,6 +344,7 @@ struct RunsThread {
     clock: Clock,
     counters: Arc<RunCounters>,
     sampler: Sampler,
+    outgoing: Outgoing,
     /// What a failed commit did not write.
     unwritten: Unwritten,
     /// Answered once the group is committed.
@@ -380,6 +409,7 @@ impl Sampler {
 pub fn start(
     mut store: TraceStore,
     settings: &RunsSettings,
+    exports: ExportHandle,
     clock: Clock,
     watch: impl Send + 'static,
 ) -> anyhow::Result<RunsHandle> {
@@ -397,6 +427,7 @@ pub fn start(
         clock,
         counters: Arc::clone(&counters),
         sampler: Sampler::new(settings.sample),
+        outgoing: Outgoing::new(exports.clone()),
         unwritten: Unwritten::default(),
         replies: Vec::new(),
         group_spans: 0,
@@ -410,7 +441,7 @@ pub fn start(
         thread.run(&inbox);
     };
     std::thread::Builder::new().name("runs".to_owned()).spawn(work)?;
-    Ok(RunsHandle { queue, room: Arc::new(Semaphore::new(WAITING_SPANS)), readers, counters })
+    Ok(RunsHandle { queue, room: Arc::new(Semaphore::new(WAITING_SPANS)), readers, counters, exports })
 }
 
 impl RunsThread {
@@ -450,11 +481,14 @@ impl RunsThread {
     fn handle(&mut self, message: RunsMessage) {
         let now = self.clock.wall();
         match message {
-            RunsMessage::Export(request, room, reply) => {
+            RunsMessage::Export(request, repeats, room, reply) => {
                 let taken = self.export(now, &request);
                 drop(room);
                 match taken {
-                    Ok(()) => self.after_commit(reply, ()),
+                    Ok(new) => {
+                        self.outgoing.request(*request, repeats.then_some(&new));
+                        self.after_commit(reply, ());
+                    }
                     Err(error) => drop(reply.send(Err(error))),
                 }
             }
@@ -466,6 +500,7 @@ impl RunsThread {
                 let mut by_trace: BTreeMap<TraceId, Vec<Span<'_>>> = BTreeMap::new();
                 for report in spans {
                     if self.add(now, &report) {
+                        self.outgoing.span(&report.span);
                         by_trace.entry(report.span.trace).or_default().push(report.span);
                     }
                 }
@@ -531,7 +566,12 @@ impl RunsThread {
         self.replies.push(Box::new(move |outcome| drop(reply.send(outcome.map(|()| value)))));
     }
 
-    fn export(&mut self, now: Time, request: &ExportTraceServiceRequest) -> Result<(), RunsError> {
+    /// Takes the spans of a request; returns which of them are new, if it is exported.
+    fn export(
+        &mut self,
+        now: Time,
+        request: &ExportTraceServiceRequest,
+    ) -> Result<HashSet<(TraceId, SpanId)>, RunsError> {
         if self.is_blocked() {
             return Err(RunsError::Busy);
         }
@@ -540,15 +580,19 @@ impl RunsThread {
         self.counters.not_of_agents.fetch_add(left_out, Relaxed);
         // Spans of one trace are stored together.
         let mut by_trace: BTreeMap<TraceId, Vec<Span<'_>>> = BTreeMap::new();
+        let mut new = HashSet::new();
         for report in reports {
             if self.add(now, &report) {
+                if self.outgoing.is_on() {
+                    new.insert((report.span.trace, report.span.id));
+                }
                 by_trace.entry(report.span.trace).or_default().push(report.span);
             }
         }
         for (trace, spans) in &by_trace {
             self.store.add_spans(*trace, spans, now);
         }
-        Ok(())
+        Ok(new)
     }
 
     /// Whether so much could not be written that nothing more is taken.
@@ -655,6 +699,7 @@ impl RunsThread {
         let now = self.clock.wall();
         let changes = self.book.take_changes(now);
         self.counters.ended.fetch_add(changes.ended.len() as u64, Relaxed);
+        self.outgoing.prepare(now, &self.book, &mut self.registry, &changes.ended);
         let sampled_out = self.sample_out(&changes.ended);
         self.take(changes);
         if !sampled_out.is_empty() {
@@ -677,6 +722,7 @@ impl RunsThread {
             self.store.write(now, &batch)
         };
         self.group_spans = 0;
+        self.outgoing.committed(outcome.is_ok());
         match &outcome {
             Ok(()) => {
                 let discarded = std::mem::take(&mut self.unwritten.discarded);
@@ -767,5 +813,5 @@ pub(crate) fn in_memory() -> RunsHandle {
     let settings = RunsSettings::new(&config, &OtlpConfig::default());
     let clock = Clock::system();
     let store = TraceStore::open(None, settings.limits, clock.wall()).expect("a store in memory");
-    start(store, &settings, clock, ()).expect("a thread")
+    start(store, &settings, ExportHandle::default(), clock, ()).expect("a thread")
 }

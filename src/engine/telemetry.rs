@@ -252,7 +252,7 @@ fn take(
             taken.reject(RejectReason::Malformed, calls.malformed);
             let agents = profiles.extract_callback(now, &calls.request);
             let update = TelemetryUpdate { agents, counting: profiles.take_counting() };
-            let stored = runs.export(callback::spans(&calls.request))?;
+            let stored = runs.export_calls(callback::spans(&calls.request))?;
             return Ok((taken, update, Some(stored)));
         }
     };
@@ -267,7 +267,10 @@ fn take(
     // What was counted and then refused is recognised when it is sent again.
     let stored = match request {
         OtlpRequest::Traces(traces) => Some(runs.export(traces)?),
-        OtlpRequest::Metrics(_) | OtlpRequest::Logs(_) => None,
+        other => {
+            runs.exports().other(other);
+            None
+        }
     };
     Ok((taken, update, stored))
 }

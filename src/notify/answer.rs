@@ -3,14 +3,13 @@
 //! A status of 2xx alone is no success: proxies answer 200 with their sign-in page, Teams writes an error into the text
 //! of one, Telegram answers `ok: false`. An answer's text is never repeated: it could hold anything.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::model::{SendError, SendReason, Time};
+use crate::http_client::pause_of;
+use crate::model::{SendError, SendReason};
 
-/// The longest pause that is read; longer ones mean as much.
-const LONGEST_PAUSE: f64 = 86_400.0;
 /// Texts with which servers that stand in for another accept a message.
 const ACKNOWLEDGEMENTS: [&str; 9] =
     ["1", "true", "ok", "success", "accepted", "received", "delivered", "done", "no content"];
@@ -147,7 +146,7 @@ impl Answer {
     pub(super) fn with_pause_of_body(self) -> Self {
         let asked = || {
             let body = self.json();
-            seconds(body.get("retry_after").or_else(|| body.pointer("/parameters/retry_after"))?.as_f64()?)
+            pause_of(body.get("retry_after").or_else(|| body.pointer("/parameters/retry_after"))?.as_f64()?)
         };
         Self { retry_after: self.retry_after.or_else(asked), ..self }
     }
@@ -206,29 +205,11 @@ fn status_in(text: &str) -> Option<u16> {
     words.filter(|word| word.len() == 3).filter_map(|word| word.parse().ok()).find(|code| (400..600).contains(code))
 }
 
-/// The pause that the header `Retry-After` asks for: seconds, also with a fraction, or a date. A date is held against
-/// that of the answer, as the server's clock may differ from ours, else against `now`.
-pub(super) fn retry_after(headers: &http::HeaderMap, now: Time) -> Option<Duration> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let asked = text(http::header::RETRY_AFTER)?;
-    if let Ok(number) = asked.parse() {
-        return seconds(number);
-    }
-    let until = httpdate::parse_http_date(asked).ok()?;
-    let ours = SystemTime::UNIX_EPOCH + Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(0));
-    let from = text(http::header::DATE).and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or(ours);
-    Some(until.duration_since(from).unwrap_or_default())
-}
-
-fn seconds(number: f64) -> Option<Duration> {
-    // `min` would take NaN for the longest.
-    if number.is_nan() { None } else { Duration::try_from_secs_f64(number.min(LONGEST_PAUSE)).ok() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Retry;
+    use crate::http_client::retry_after;
+    use crate::model::{Retry, Time};
 
     fn answer(status: u16, body: &str) -> Answer {
         let body = body.as_bytes().to_vec();

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use ring::hmac;
 
-use super::answer::{self, Answer, Success};
+use super::answer::{Answer, Success};
 use super::settings::webhook_url;
 use crate::clock::Stopwatch;
+use crate::http_client;
 use crate::model::{Notice, SendError, SendReason, Time};
 use crate::secret::{Secret, SecretSource};
 
@@ -157,7 +158,7 @@ pub(super) async fn exchange(
     };
     let status = response.status().as_u16();
     let headers = response.headers();
-    let retry_after = answer::retry_after(headers, now);
+    let retry_after = http_client::retry_after(headers, now);
     let media_type = headers.get(reqwest::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let is_page = media_type.is_some_and(|media_type| media_type.to_ascii_lowercase().contains("html"));
     let mut body = Vec::new();

@@ -1,17 +1,16 @@
 //! What the spans of known tools mean for runs: their kind, model, tokens and agent, whatever convention names them.
 //!
-//! Prompts, answers, arguments and outputs are left out unless the configuration asks for them. Whether an
-//! attribute is kept depends on its key: numbers and flags are kept, texts only where no word of the key speaks of content, and never long
-//! ones.
+//! Prompts, answers, arguments and outputs are left out unless the configuration asks for them, see `content`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::FxBuildHasher;
 
 use super::attributes::{number, outcome, text};
+use super::content::{self, ContentFilter, MAX_KEY};
 use super::item::{add_to, matches, model};
 use super::profile::{
     CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, CALLS, COLUMNS, COST, Columns, INPUT, OPERATION, OUTPUT, Profile,
@@ -30,13 +29,9 @@ use crate::text::{clean, keys, names};
 /// Longest name of a span and longest error, in bytes.
 const MAX_NAME: usize = 200;
 /// Longest text of an attribute: by default, and where content is captured.
-const MAX_TEXT: [usize; 2] = [200, 8 << 10];
+const MAX_TEXT: [usize; 2] = [content::MAX_TEXT, 8 << 10];
 /// Most attributes of a span; more are left out.
 const MAX_ATTRIBUTES: usize = 64;
-/// Longest key of an attribute; longer ones are left out with their value.
-const MAX_KEY: usize = 128;
-/// Keys that are remembered.
-const MAX_KNOWN_KEYS: usize = 4_096;
 /// Agents that are remembered.
 const MAX_AGENTS: usize = 4_096;
 
@@ -45,8 +40,7 @@ const MAX_AGENTS: usize = 4_096;
 pub struct SpanReader {
     config: OtlpConfig,
     capture: Capture,
-    /// Whether the text of a key may be kept.
-    known_keys: FxHashMap<String, bool>,
+    content: ContentFilter,
     /// Agents by project, name and type, so that spans share them.
     agents: HashMap<(Arc<str>, Arc<str>), Arc<AgentIdentity>>,
 }
@@ -136,6 +130,8 @@ const SESSION: &[&str] = &[
 const CALLER: &[&str] = &["litellm.metadata.parent_trace_id", "metadata.parent_trace_id"];
 /// Attributes that hold an object as text with the same.
 const CALLER_IN: [&str; 2] = ["metadata.requester_metadata", "metadata.spend_logs_metadata"];
+/// Attributes with the id of the agent that a caller names.
+const AGENT_ID: &[&str] = &["litellm.metadata.agent_id", "metadata.agent_id", "agent_id"];
 /// Attributes with the model's provider.
 const PROVIDER: &[&str] = &["gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system"];
 /// Attributes with the id of the model's response.
@@ -162,133 +158,10 @@ const GENERIC_SCOPE: &str = "opentelemetry.instrumentation.";
 /// What keys of attributes begin with that speak of models.
 const OF_MODELS: [&str; 5] = ["gen_ai.", "llm.", "openinference.", "traceloop.", "litellm."];
 
-/// Words in keys whose texts are content, or name a person or a secret.
-const CONTENT: &[&str] = &[
-    "account",
-    "address",
-    "answer",
-    "answers",
-    "arg",
-    "args",
-    "argument",
-    "arguments",
-    "argv",
-    "argv0",
-    "auth",
-    "authorization",
-    "body",
-    "command",
-    "completion",
-    "completions",
-    "content",
-    "contents",
-    "cookie",
-    "credential",
-    "credentials",
-    "cwd",
-    "data",
-    "definition",
-    "definitions",
-    "description",
-    "document",
-    "documents",
-    "email",
-    "file",
-    "filename",
-    "filepath",
-    "files",
-    "header",
-    "headers",
-    "hidden",
-    "input",
-    "inputs",
-    "instruction",
-    "instructions",
-    "kwargs",
-    "message",
-    "messages",
-    "organization",
-    "output",
-    "outputs",
-    "parameters",
-    "params",
-    "password",
-    "path",
-    "payload",
-    "prompt",
-    "prompts",
-    "query",
-    "question",
-    "raw",
-    "reply",
-    "request",
-    "requester",
-    "response",
-    "result",
-    "results",
-    "secret",
-    "sql",
-    "stacktrace",
-    "statement",
-    "stringified",
-    "summary",
-    "system_instructions",
-    "text",
-    "thinking",
-    "thought",
-    "thoughts",
-    "token",
-    "transcript",
-    "uri",
-    "url",
-    "user",
-    "username",
-    "value",
-    "values",
-    "api",
-    "key",
-    "exception",
-    "choices",
-    "history",
-    "memory",
-    "template",
-    "variables",
-    "code",
-    "diff",
-    "patch",
-    "email",
-    "phone",
-    "ip",
-];
-
-/// Keys whose texts are kept although a word of theirs speaks of content.
-const SAFE: &[&str] = &[
-    "gen_ai.request.model",
-    "gen_ai.response.model",
-    "gen_ai.response.id",
-    "gen_ai.response.finish_reasons",
-    "gen_ai.request.encoding_formats",
-    "gen_ai.output.type",
-    "gen_ai.openai.request.service_tier",
-    "gen_ai.openai.response.service_tier",
-    "gen_ai.openai.response.system_fingerprint",
-    "gen_ai.token.type",
-    "http.request.method",
-    "server.address",
-    "code.namespace",
-    "code.function.name",
-    "request_id",
-    "error.code",
-    "exception.type",
-    "llm.request.type",
-    "metadata.agent_id",
-    "messaging.message.type",
-];
-
 impl SpanReader {
     /// A reader that names agents by `config`.
     pub fn new(config: &OtlpConfig, capture: Capture) -> Self {
-        Self { config: config.clone(), capture, known_keys: FxHashMap::default(), agents: HashMap::new() }
+        Self { config: config.clone(), capture, content: ContentFilter::default(), agents: HashMap::new() }
     }
 
     /// Replaces the settings.
@@ -510,13 +383,13 @@ impl SpanReader {
                 Value::BoolValue(flag) => SpanValue::Bool(*flag),
                 Value::IntValue(number) => SpanValue::Int(*number),
                 Value::DoubleValue(number) => SpanValue::Float(*number),
-                Value::StringValue(text) if is_full || text.len() <= limit && self.may_keep(&attribute.key) => {
+                Value::StringValue(text) if is_full || text.len() <= limit && self.content.may_keep(&attribute.key) => {
                     if read.fields.iter().any(|(_, known)| known == text) {
                         continue;
                     }
                     SpanValue::Text(if is_full { masked(text, limit) } else { clean(text, limit) })
                 }
-                Value::ArrayValue(_) | Value::KvlistValue(_) if is_full || self.may_keep(&attribute.key) => {
+                Value::ArrayValue(_) | Value::KvlistValue(_) if is_full || self.content.may_keep(&attribute.key) => {
                     let text = json_of(value).to_string();
                     if text.len() > limit && !is_full {
                         continue;
@@ -532,32 +405,6 @@ impl SpanReader {
             read.attributes.push((key, value));
         }
     }
-
-    /// Whether texts of this key are kept by default.
-    fn may_keep(&mut self, key: &str) -> bool {
-        if let Some(known) = self.known_keys.get(key) {
-            return *known;
-        }
-        let is_kept = SAFE.contains(&key) || !speaks_of_content(key);
-        if self.known_keys.len() < MAX_KNOWN_KEYS {
-            self.known_keys.insert(key.to_owned(), is_kept);
-        }
-        is_kept
-    }
-}
-
-/// Whether a word of the key speaks of content. Words are separated by what is no letter or digit, and by capitals.
-fn speaks_of_content(key: &str) -> bool {
-    let mut spaced = String::with_capacity(key.len() + 8);
-    let mut was_lower = false;
-    for letter in key.chars() {
-        if letter.is_uppercase() && was_lower {
-            spaced.push(' ');
-        }
-        was_lower = letter.is_lowercase() || letter.is_ascii_digit();
-        spaced.push(if letter.is_alphanumeric() { letter.to_ascii_lowercase() } else { ' ' });
-    }
-    spaced.split(' ').any(|word| CONTENT.contains(&word))
 }
 
 /// The same in every process: what is stored is compared with what arrives.
@@ -658,30 +505,17 @@ fn caller_of(attributes: &[KeyValue]) -> Option<TraceId> {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_that_speak_of_content_are_known_by_their_words() {
-        for key in [
-            "gen_ai.input.messages",
-            "user_prompt",
-            "llm.input_messages.0.message.content",
-            "inputValue",
-            "full_command",
-            "db.statement",
-            "user.email",
-            "my.system-instructions",
-            "tool.parameters",
-            "openai.apiKey",
-            "http.request.header.authorization",
-        ] {
-            assert!(speaks_of_content(key), "{key}");
-        }
-        for key in ["gen_ai.operation.name", "decision", "tool_name_safe", "span.type", "speed", "db.system", "outcome"]
-        {
-            assert!(!speaks_of_content(key), "{key}");
-        }
-    }
+/// The ids of its agent and of its run that the caller of a call gave in metadata, as they were written.
+pub fn ids_of_caller(attributes: &[KeyValue]) -> [Option<Cow<'_, str>>; 2] {
+    let given = |keys: &[&str], inner: &str| {
+        let direct = || keys.iter().find_map(|key| text(attributes, key));
+        let within = || {
+            CALLER_IN.iter().find_map(|key| {
+                let object = text(attributes, key)?;
+                litellm::inner(&object, inner).map(|id| Cow::Owned(id.to_owned()))
+            })
+        };
+        direct().or_else(within).map(|id| cleaned(id, MAX_NAME)).filter(|id| !id.is_empty())
+    };
+    [given(AGENT_ID, "agent_id"), given(CALLER, "parent_trace_id")]
 }

@@ -57,6 +57,11 @@ impl StoreConfig {
         self.path.as_ref().map(|path| path.with_extension("traces.db"))
     }
 
+    /// The file of batches that wait until another system takes them: `x.export.db` for `x.db`.
+    pub fn export_path(&self) -> Option<PathBuf> {
+        self.path.as_ref().map(|path| path.with_extension("export.db"))
+    }
+
     /// The file of history and of the saved state: `x.history.db` for `x.db`.
     pub fn history_path(&self) -> Option<PathBuf> {
         self.path.as_ref().map(|path| path.with_extension("history.db"))

@@ -12,9 +12,10 @@ use crate::{Case, trial};
 
 /// The layers from the lowest to the highest. A module imports from lower layers, and from modules of its own layer only
 /// as [`WITHIN`] lists.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["text", "clock", "model", "decode", "files", "secret", "http_client", "written"],
     &["ingest", "otlp", "profiles", "fleet", "rules", "alerts", "runs", "enforcement", "notify", "metrics", "store"],
+    &["export"],
     &["config"],
     &["machine"],
     &["engine"],
@@ -30,7 +31,7 @@ const WITHIN: [(&str, &[&str]); 7] = [
     ("model", &["clock", "text"]),
     ("decode", &["model", "text"]),
     ("secret", &["files", "text"]),
-    ("http_client", &["files", "secret", "text"]),
+    ("http_client", &["clock", "files", "secret", "text"]),
     ("written", &["model", "secret", "text"]),
     ("profiles", &["otlp"]),
 ];

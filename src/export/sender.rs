@@ -1,0 +1,151 @@
+//! Sends the batches of one lane, in their order, each until the target gave its verdict.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::counters::{DropReason, LaneCounters};
+use super::pace::LanePace;
+use super::spooler::{LaneId, SpoolMessage, Taken, Wanted};
+use super::target::{ExportTarget, ExportVerdict};
+use crate::clock::Clock;
+
+/// Sends to the thread that owns the spool; `false` once it is gone.
+pub(super) type SpoolQueue = Arc<dyn Fn(SpoolMessage) -> bool + Send + Sync>;
+
+/// The sender of one lane.
+pub(super) struct Sender {
+    pub(super) lane: LaneId,
+    pub(super) counters: Arc<LaneCounters>,
+    pub(super) transport: Arc<dyn ExportTarget>,
+    pub(super) spool: SpoolQueue,
+    pub(super) clock: Clock,
+    pub(super) pace: LanePace,
+    /// The failure that was logged last.
+    pub(super) logged: String,
+}
+
+/// What follows a verdict.
+enum Step {
+    /// The batch is settled.
+    Settled,
+    /// It is sent again after a pause.
+    Again(std::time::Duration),
+    /// Its parts are sent one by one.
+    Alone,
+}
+
+impl Sender {
+    /// Sends until `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut wanted = Wanted::Full;
+        // Parts up to this one are sent alone, as one of them was refused.
+        let mut alone_until = i64::MIN;
+        loop {
+            let (reply, answer) = oneshot::channel();
+            if !(self.spool)(SpoolMessage::Next(self.lane, wanted, reply)) {
+                return;
+            }
+            let taken = tokio::select! {
+                () = stop.cancelled() => return,
+                taken = answer => match taken {
+                    Ok(taken) => taken,
+                    Err(_) => return,
+                },
+            };
+            let verdict = tokio::select! {
+                () = stop.cancelled() => return,
+                verdict = self.transport.send(self.clock.wall(), &taken.batch) => verdict,
+            };
+            match self.follow(&taken, verdict) {
+                Step::Settled => {
+                    if !(self.spool)(SpoolMessage::Settled(self.lane, taken.last)) {
+                        return;
+                    }
+                    wanted = if taken.last < alone_until { Wanted::One } else { Wanted::Full };
+                }
+                Step::Again(pause) => {
+                    wanted = Wanted::UpTo(taken.last);
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
+                Step::Alone => {
+                    alone_until = taken.last;
+                    wanted = Wanted::One;
+                }
+            }
+        }
+    }
+
+    fn follow(&mut self, taken: &Taken, verdict: ExportVerdict) -> Step {
+        let now = self.clock.wall();
+        let (target, signal) = (self.counters.target, self.counters.signal.as_str());
+        let items = taken.batch.items;
+        match verdict {
+            ExportVerdict::Delivered => {
+                self.delivered(items);
+                Step::Settled
+            }
+            ExportVerdict::PartlyRejected { items: rejected, message } => {
+                let rejected = rejected.min(items);
+                self.delivered(items - rejected);
+                self.counters.rejected_items.fetch_add(rejected, Relaxed);
+                tracing::warn!(target, signal, rejected, items, message, "target rejected a part of an export");
+                Step::Settled
+            }
+            ExportVerdict::Retry { error, after } => {
+                let pause = self.pace.failed(after, fastrand::f64());
+                self.failed(&error, "export failed; it is tried again");
+                Step::Again(pause)
+            }
+            ExportVerdict::Unauthorized { error, after } => {
+                match self.pace.refused(now, taken.batch.at, after, fastrand::f64()) {
+                    Some(pause) => {
+                        self.failed(&error, "export was refused; it is tried again for an hour");
+                        Step::Again(pause)
+                    }
+                    None => {
+                        self.counters.errors.fetch_add(1, Relaxed);
+                        self.counters.drop_items(DropReason::Unauthorized, items);
+                        Step::Settled
+                    }
+                }
+            }
+            ExportVerdict::Refused { error } => {
+                self.pace.reset();
+                if taken.parts > 1 {
+                    self.counters.errors.fetch_add(1, Relaxed);
+                    return Step::Alone;
+                }
+                self.failed(&error, "export was refused and is dropped");
+                self.counters.drop_items(DropReason::Refused, items);
+                Step::Settled
+            }
+        }
+    }
+
+    fn delivered(&mut self, items: u64) {
+        self.pace.reset();
+        if !self.logged.is_empty() {
+            let (target, signal) = (self.counters.target, self.counters.signal.as_str());
+            tracing::info!(target, signal, "exported again");
+            self.logged.clear();
+        }
+        self.counters.succeeded(self.clock.wall());
+        self.counters.sent_batches.fetch_add(1, Relaxed);
+        self.counters.sent_items.fetch_add(items, Relaxed);
+    }
+
+    fn failed(&mut self, error: &str, what: &'static str) {
+        self.counters.errors.fetch_add(1, Relaxed);
+        if self.logged != error {
+            let (target, signal) = (self.counters.target, self.counters.signal.as_str());
+            tracing::warn!(target, signal, error, "{what}");
+            error.clone_into(&mut self.logged);
+        }
+    }
+}
