@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, ConfigSource, Prepared};
 use crate::engine::runs::{RunsHandle, RunsSettings};
+use crate::engine::sharing::SharingTask;
 use crate::engine::{self, AlertFilter, AlertView, Engine, EngineHandle, EngineParts, telemetry};
 use crate::export::{self, ExportHandle};
 use crate::metrics::SidecarMetrics;
@@ -220,6 +221,14 @@ impl RunningSidecar {
                 })
             }
         };
+        if let Some(mysql) = config.registry.mysql.clone() {
+            let task = SharingTask::new(mysql, runs.clone(), handle.clone(), Arc::clone(&own), clock.clone());
+            let (guard, stop) = (supervisor.watch("shared registry"), stop.clone());
+            tokio::spawn(async move {
+                let _guard = guard;
+                task.run(stop).await;
+            });
+        }
         let context = ServerContext {
             engine: handle,
             stop_orders,

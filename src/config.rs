@@ -36,6 +36,7 @@ use crate::notify::heartbeat::HeartbeatConfig;
 use crate::otlp::OtlpConfig;
 use crate::runs::config::RunsConfig;
 use crate::store::config::{RecordConfig, StoreConfig};
+use crate::store::shared_registry::config::RegistryConfig;
 use crate::written::yaml;
 use log::LogConfig;
 use reader::ConfigReader;
@@ -63,6 +64,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// Runs of agents and their spans.
     pub runs: RunsConfig,
+    /// Where the registry of agents is shared with others.
+    pub registry: RegistryConfig,
     /// The recording of input; a relative path is relative to the working directory.
     pub record: RecordConfig,
     /// Sources to poll.
@@ -197,6 +200,7 @@ impl Config {
             log: reader.section("log"),
             store: reader.section("store"),
             runs: reader.section("runs"),
+            registry: reader.section("registry"),
             record: reader.section("record"),
             sources: reader.list("sources"),
             otlp: reader.section("otlp"),

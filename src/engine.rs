@@ -12,6 +12,7 @@ mod output;
 mod reports;
 mod run;
 pub mod runs;
+pub mod sharing;
 pub mod telemetry;
 pub mod view;
 

@@ -69,7 +69,7 @@ pub use project::{DEFAULT_PROJECT, ModelTotals, Project, Totals};
 pub use quiet_hours::{QuietHours, QuietSchedule};
 pub use rate_limit::{ActiveRateLimit, RateLimitHit};
 pub use recorded_input::RecordedInput;
-pub use registry::{RegisteredAgent, RegistryStatus};
+pub use registry::{RegisteredAgent, RegistryStatus, SharedAgent, SharedConfig, SharedField, SharedFields, Sharing};
 pub use rejected::{InputKind, RejectReason, Rejected};
 pub use rule::{Class, Flap, RulePolicy};
 pub use run::{CallGroup, Run, RunGroups, RunPart, RunSource, RunStatus, RunTotals, TokenCounts, ToolGroup};

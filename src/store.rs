@@ -14,6 +14,7 @@ pub mod ledger;
 mod lock;
 mod queue;
 pub mod record;
+pub mod shared_registry;
 pub mod spool;
 pub mod traces;
 

@@ -16,7 +16,7 @@ enum ReloadEffect {
 }
 
 /// All keys, or their section if all its keys are alike.
-const KEYS: [(&str, ReloadEffect); 41] = [
+const KEYS: [(&str, ReloadEffect); 42] = [
     ("environment", ReloadEffect::Reload),
     ("listen", ReloadEffect::Restart),
     ("allowed_hosts", ReloadEffect::Reload),
@@ -34,6 +34,7 @@ const KEYS: [(&str, ReloadEffect); 41] = [
     ("store.retention", ReloadEffect::Reload),
     ("store.max_size", ReloadEffect::Reload),
     ("runs", ReloadEffect::Reload),
+    ("registry", ReloadEffect::Restart),
     ("record.path", ReloadEffect::Restart),
     ("record.max_size", ReloadEffect::Restart),
     ("sources", ReloadEffect::Reload),

@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config, found: &mut ConfigProblems<'_>) {
     found.extend(config.limits.validate());
     found.extend(config.store.validate());
     found.extend(config.runs.validate());
+    found.extend(config.registry.validate());
     found.extend(config.record.validate());
     found.extend(ingest::validate(&config.sources));
     found.extend(otlp::config::validate(&config.otlp));

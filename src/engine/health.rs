@@ -74,6 +74,7 @@ impl Engine {
         let before = std::mem::replace(&mut self.counted.runs, runs);
         let commit = count(&counters.last_commit_ms) as f64 / 1000.0;
         self.own.runs(runs[0].saturating_sub(before[0]), runs[1].saturating_sub(before[1]), commit);
+        self.own.registry_agents(count(&counters.agents));
         let errors = readers.errors();
         let counted = std::mem::replace(&mut self.counted.run_errors, errors);
         (counted..errors).for_each(|_| self.own.store_error());

@@ -88,7 +88,7 @@ enum RunsMessage {
     Register(Box<Registration>, RunsReply<(RegisteredAgent, bool)>),
     Saw(Vec<Registration>),
     Patch(String, RegistryPatch, RunsReply<RegisteredAgent>),
-    Agents(Box<dyn FnOnce(&Registry) + Send>),
+    Registry(Box<dyn FnOnce(&mut Registry) + Send>),
     Configure(Box<RunsSettings>),
     DeleteBefore(Time, RunsReply<u64>),
     Close(oneshot::Sender<()>),
@@ -141,6 +141,8 @@ pub struct RunCounters {
     pub busy: AtomicU64,
     /// Whether the alerts of agents matter, as not all runs keep their spans.
     pub samples: AtomicBool,
+    /// Agents in the registry.
+    pub agents: AtomicU64,
     /// Runs that ended.
     pub ended: AtomicU64,
     /// Runs that were deleted to stay within the limits.
@@ -293,8 +295,16 @@ impl RunsHandle {
         &self,
         read: impl FnOnce(&Registry) -> T + Send + 'static,
     ) -> Result<T, RunsError> {
+        self.change_registry(|registry| read(registry)).await
+    }
+
+    /// Changes the registry.
+    pub async fn change_registry<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&mut Registry) -> T + Send + 'static,
+    ) -> Result<T, RunsError> {
         let (reply, answer) = oneshot::channel();
-        self.send(RunsMessage::Agents(Box::new(move |registry| drop(reply.send(read(registry))))))?;
+        self.send(RunsMessage::Registry(Box::new(move |registry| drop(reply.send(change(registry))))))?;
         answer.await.map_err(|_| RunsError::Stopped)
     }
 
@@ -545,7 +555,7 @@ impl RunsThread {
                 Some(agent) => self.after_commit(reply, agent),
                 None => drop(reply.send(Err(RunsError::UnknownAgent(agent)))),
             },
-            RunsMessage::Agents(read) => read(&self.registry),
+            RunsMessage::Registry(change) => change(&mut self.registry),
             RunsMessage::Configure(settings) => {
                 self.reader.configure(&settings.otlp, settings.capture);
                 self.book.set_timeout(settings.timeout);
@@ -708,6 +718,7 @@ impl RunsThread {
             self.take(changes);
         }
         let agents = self.registry.take_changes();
+        self.counters.agents.store(self.registry.len() as u64, Relaxed);
         let is_empty = self.unwritten.is_empty() && agents.is_empty() && self.store.pending_bytes() == 0;
         let outcome = if is_empty {
             Ok(())

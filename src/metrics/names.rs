@@ -195,6 +195,16 @@ families! {
         "Total number of runs deleted before their retention because runs.max_size was reached";
     RUN_COMMIT = Gauge "lookout_runs_commit_seconds" []
         "Time from the arrival of the last group of spans to its commit, in seconds";
+    REGISTRY_AGENTS = Gauge "lookout_registry_agents" []
+        "Number of agents in the registry, active or not";
+    REGISTRY_UP = Gauge "lookout_registry_up" ["database"]
+        "Whether the shared registry can be used (1) or not (0); absent without one";
+    REGISTRY_PENDING = Gauge "lookout_registry_pending" []
+        "Number of agents with changes that the shared registry does not have yet";
+    REGISTRY_REFUSED = Gauge "lookout_registry_refused" []
+        "Number of agents that the shared registry does not take, which their sharing_error gives the reason for";
+    REGISTRY_ERRORS = Counter "lookout_registry_errors_total" []
+        "Total number of failed exchanges with the shared registry";
     RECORD_DROPPED = Counter "lookout_record_dropped_total" []
         "Total number of inputs missing in the recording because its queue was full or a write failed";
     STOPS = Counter "lookout_stops_total" ["budget"]

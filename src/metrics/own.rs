@@ -73,6 +73,11 @@ pub struct SidecarMetrics {
     runs_ended: Counter,
     runs_pruned: Counter,
     run_commit: FloatGauge,
+    registry_agents: Gauge,
+    registry_up: Family<Labels<1>, Gauge>,
+    registry_pending: Gauge,
+    registry_refused: Gauge,
+    registry_errors: Counter,
     record_dropped: Counter,
     stops: Family<Labels<1>, Counter>,
     connections_closed: Family<Labels<1>, Counter>,
@@ -173,6 +178,27 @@ impl SidecarMetrics {
         self.runs_ended.inc_by(ended);
         self.runs_pruned.inc_by(pruned);
         self.run_commit.set(commit_seconds);
+    }
+
+    /// Sets the number of agents in the registry.
+    pub fn registry_agents(&self, agents: u64) {
+        self.registry_agents.set(i64::try_from(agents).unwrap_or(i64::MAX));
+    }
+
+    /// Sets whether the shared registry can be used.
+    pub fn registry_up(&self, is_up: bool) {
+        self.registry_up.get_or_create_owned(&register::database("mysql")).set(i64::from(is_up));
+    }
+
+    /// Sets the number of agents of which the shared registry lacks something, and of those that it does not take.
+    pub fn registry_pending(&self, pending: usize, refused: usize) {
+        self.registry_pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+        self.registry_refused.set(i64::try_from(refused).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a failed exchange with the shared registry.
+    pub fn registry_failed(&self) {
+        self.registry_errors.inc();
     }
 
     /// Counts inputs missing in the recording.

@@ -61,6 +61,7 @@ fn value(samples: &[ParsedSample], name: &str, labels: &[(&str, &str)]) -> Optio
 fn own() -> SidecarMetrics {
     let own = SidecarMetrics::new();
     own.set_receivers(&[], &[Arc::from("ops")]);
+    own.registry_up(true);
     own
 }
 

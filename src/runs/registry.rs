@@ -1,10 +1,15 @@
 //! The registry of agents: who registered, and who was seen.
+//!
+//! Several sidecars and other programs may share one registry in a database. [`shared`] reconciles: of each field the
+//! last writer wins, and the id is that of the database.
+
+mod shared;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{RegisteredAgent, RegistryStatus, Time};
+use crate::model::{RegisteredAgent, RegistryStatus, SharedField, Sharing, Time};
 
 /// Most agents in the registry.
 pub const MAX_AGENTS: usize = 100_000;
@@ -53,7 +58,11 @@ pub struct RegistryFull;
 pub struct Registry {
     agents: HashMap<Arc<str>, RegisteredAgent>,
     names: HashMap<(Arc<str>, Arc<str>), Arc<str>>,
+    /// Ids that were replaced by those of a shared registry.
+    former: HashMap<Arc<str>, Arc<str>>,
     changed: BTreeSet<Arc<str>>,
+    /// Ids of agents of which a shared registry lacks something.
+    unshared: BTreeSet<Arc<str>>,
 }
 
 impl Registry {
@@ -62,6 +71,12 @@ impl Registry {
         let mut registry = Self::default();
         for agent in agents {
             registry.names.insert((Arc::clone(&agent.project), Arc::clone(&agent.name)), Arc::clone(&agent.id));
+            if let Some(former) = &agent.sharing.former_id {
+                registry.former.insert(Arc::clone(former), Arc::clone(&agent.id));
+            }
+            if shared::is_unshared(&agent) {
+                registry.unshared.insert(Arc::clone(&agent.id));
+            }
             registry.agents.insert(Arc::clone(&agent.id), agent);
         }
         registry
@@ -79,7 +94,7 @@ impl Registry {
 
     /// The agent with this id, or with this `project/name`.
     pub fn find(&self, id: &str) -> Option<&RegisteredAgent> {
-        self.agents.get(id).or_else(|| {
+        self.agents.get(id).or_else(|| self.agents.get(self.former.get(id)?)).or_else(|| {
             let (project, name) = id.split_once('/')?;
             self.named(crate::model::registry::project_of_id(project), name)
         })
@@ -98,6 +113,7 @@ impl Registry {
             return Err(RegistryFull);
         }
         let is_new = known.is_none();
+        let is_given_type = is_new && *given.created_by == *"api";
         let id = known.unwrap_or_else(|| Arc::clone(&given.new_id));
         self.names.insert(key, Arc::clone(&id));
         let agent = self.agents.entry(Arc::clone(&id)).or_insert_with(|| RegisteredAgent {
@@ -112,12 +128,26 @@ impl Registry {
             created_by: given.created_by,
             created_at: now,
             last_used_at: None,
+            sharing: Sharing::default(),
         });
+        let pending = &mut agent.sharing.pending;
+        for (field, is_given) in [
+            (SharedField::Type, is_given_type || agent.agent_type != given.agent_type),
+            (SharedField::ExternalId, given.external_id.is_some()),
+            (SharedField::Config, given.config.is_some()),
+            (SharedField::Monitoring, given.monitoring_enabled.is_some()),
+            (SharedField::Status, !is_new),
+        ] {
+            if is_given {
+                pending.add(field);
+            }
+        }
         agent.agent_type = given.agent_type;
         agent.external_id = given.external_id.or(agent.external_id.take());
         agent.config = given.config.or(agent.config.take());
         agent.monitoring_enabled = given.monitoring_enabled.unwrap_or(agent.monitoring_enabled);
         agent.status = RegistryStatus::Active;
+        self.unshared.insert(Arc::clone(&id));
         self.changed.insert(id);
         Ok((agent, is_new))
     }
@@ -135,6 +165,8 @@ impl Registry {
             Some(agent) => {
                 if agent.last_used_at.is_none_or(|last| now.since(last) >= USE_EVERY) {
                     agent.last_used_at = Some(now);
+                    agent.sharing.pending.add(SharedField::LastUsed);
+                    self.unshared.insert(Arc::clone(&agent.id));
                     self.changed.insert(Arc::clone(&agent.id));
                 }
             }
@@ -153,9 +185,19 @@ impl Registry {
     pub fn patch(&mut self, id: &str, patch: RegistryPatch) -> Option<&RegisteredAgent> {
         let id = Arc::clone(&self.find(id)?.id);
         let agent = self.agents.get_mut(&id)?;
+        for (field, is_given) in [
+            (SharedField::Config, patch.config.is_some()),
+            (SharedField::Monitoring, patch.monitoring_enabled.is_some()),
+            (SharedField::Status, patch.status.is_some()),
+        ] {
+            if is_given {
+                agent.sharing.pending.add(field);
+            }
+        }
         agent.config = patch.config.or(agent.config.take());
         agent.monitoring_enabled = patch.monitoring_enabled.unwrap_or(agent.monitoring_enabled);
         agent.status = patch.status.unwrap_or(agent.status);
+        self.unshared.insert(Arc::clone(&id));
         self.changed.insert(id);
         Some(agent)
     }

@@ -258,6 +258,8 @@ pub fn agent(agent: &RegisteredAgent) -> Value {
         "created_by": agent.created_by,
         "created_at": agent.created_at.to_string(),
         "last_used_at": agent.last_used_at.map(|used| used.to_string()),
+        "shared": agent.sharing.is_shared,
+        "sharing_error": agent.sharing.error,
     })
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
@@ -19,9 +18,10 @@ use super::error::{ApiError, json as json_answer};
 use super::runs::{body, with_reader};
 use crate::engine::AlertFilter;
 use crate::engine::runs::{RunsError, new_agent_id};
+use crate::engine::sharing::apply_monitoring;
 use crate::model::registry::project_of_id;
 use crate::model::run_stats::hour_of;
-use crate::model::{DEFAULT_PROJECT, Label, Matchers, RegisteredAgent, RegistryStatus, Silence, StatCell, StatGroup};
+use crate::model::{DEFAULT_PROJECT, RegisteredAgent, RegistryStatus, StatCell, StatGroup};
 use crate::runs::registry::{Registration, RegistryPatch};
 use crate::runs::view;
 use crate::text::is_name;
@@ -30,8 +30,6 @@ use crate::text::is_name;
 const MAX_NAME: usize = 256;
 /// Largest `config` of an agent, in bytes.
 const MAX_CONFIG: usize = 64 << 10;
-/// How long an agent stays unmonitored unless it is monitored again: a year less an hour, as silences may last a year.
-const DISABLED_FOR: Duration = Duration::from_secs((365 * 24 - 1) * 3600);
 /// Agents on a page unless another number is asked for, and at most.
 const PAGE: [usize; 2] = [100, 1_000];
 
@@ -243,27 +241,9 @@ async fn change(
     Ok(json_answer(StatusCode::OK, view::agent(&agent).to_string()))
 }
 
-/// Silences the alerts of an agent whose monitoring is disabled, and ends that when it is enabled. Both are announced.
 async fn set_monitoring(shared: &HandlerState, agent: &RegisteredAgent, caller: &Caller) -> Result<(), ApiError> {
-    let id = format!("monitoring-{}", agent.id);
-    if agent.monitoring_enabled {
-        // Without such a silence there is nothing to end.
-        shared.context.engine.unsilence(id, caller.name(None)).await?.ok();
-        return Ok(());
-    }
-    let now = shared.context.clock.now();
-    let pairs = [(Label::Project, &agent.project), (Label::AgentName, &agent.name)];
-    let matchers = Matchers::new(pairs.into_iter().map(|(label, value)| (label, value.to_string())).collect());
-    let matchers = matchers.map_err(bad)?;
-    let silence = Silence {
-        id: Arc::from(id),
-        matchers,
-        starts_at: now,
-        ends_at: now.plus(DISABLED_FOR),
-        created_by: Arc::from(caller.name(None)),
-        comment: Arc::from("monitoring_enabled was set to false"),
-    };
-    Ok(shared.context.engine.silence(silence).await??)
+    let (engine, now) = (&shared.context.engine, shared.context.clock.now());
+    Ok(apply_monitoring(engine, now, agent, caller.name(None)).await??)
 }
 
 /// `DELETE /agents/{id}`: makes it inactive.

@@ -28,7 +28,7 @@ pub use writer::TraceStore;
 
 static LAYOUT: Layout = Layout {
     application_id: 0x4c4f_4b33,
-    migrations: &[include_str!("traces/schema.sql")],
+    migrations: &[include_str!("traces/schema.sql"), include_str!("traces/sharing.sql")],
     pragmas: "PRAGMA synchronous=NORMAL; PRAGMA cache_size=-8192; PRAGMA wal_autocheckpoint=4096; PRAGMA journal_size_limit=16777216;",
 };
 

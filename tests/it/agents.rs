@@ -156,7 +156,7 @@ impl Sidecar {
 
 /// A free address for a listener that is restarted: outside of the range of ephemeral ports, so that no connection takes
 /// it in between.
-fn free() -> SocketAddr {
+pub(crate) fn free() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = (std::process::id() % 100) as u16 * 100;
     let candidates = (0..10_000).map(|_| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000);

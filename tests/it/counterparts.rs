@@ -50,6 +50,10 @@ pub(crate) enum Need {
     LiteLlm,
     /// Microsoft's framework for agents, with the instrumentation of its client.
     AutoGen,
+    /// The database of platforms.
+    MariaDb,
+    /// ClickHouse's engine as a Python module.
+    ChDb,
 }
 
 /// Where a counterpart comes from.
@@ -68,7 +72,7 @@ enum Origin {
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 22] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
@@ -89,6 +93,8 @@ impl Need {
         Self::OpenTelemetryNode,
         Self::LiteLlm,
         Self::AutoGen,
+        Self::MariaDb,
+        Self::ChDb,
     ];
 
     const fn origin(self) -> Origin {
@@ -113,6 +119,8 @@ impl Need {
             Self::GeminiCli => Origin::Node("gemini", "@google/gemini-cli@0.61.0"),
             Self::LiteLlm => Origin::Python("litellm"),
             Self::AutoGen => Origin::Python("autogen_agentchat"),
+            Self::MariaDb => Origin::Program("mariadbd", "mariadb-server"),
+            Self::ChDb => Origin::Python("chdb"),
             Self::OpenTelemetryNode => Origin::NodeModule(
                 "@opentelemetry/sdk-node",
                 "@opentelemetry/sdk-node@0.301.0 @opentelemetry/api@1.10.0",

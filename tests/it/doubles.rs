@@ -1,6 +1,7 @@
 //! Test doubles of the services that notifications go to and that agents use. They fail on command.
 
 pub(crate) mod mailbox;
+pub(crate) mod mariadb;
 pub(crate) mod model;
 pub(crate) mod orchestrator_cc;
 pub(crate) mod service;

@@ -41,6 +41,7 @@ mod program;
 mod prometheus;
 mod quiet;
 mod readme;
+mod registry_mysql;
 mod reload;
 mod ruletools;
 mod runs;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         faults::trials(),
         reload::trials(),
         runs::trials(),
+        registry_mysql::trials(),
         supervision::trials(),
         #[cfg(target_os = "linux")]
         deployment::trials(),

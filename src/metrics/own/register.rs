@@ -38,6 +38,11 @@ impl SidecarMetrics {
         let runs_ended = add(&mut registry, &names::RUNS_ENDED, Counter::default());
         let runs_pruned = add(&mut registry, &names::RUNS_PRUNED, Counter::default());
         let run_commit = add(&mut registry, &names::RUN_COMMIT, FloatGauge::default());
+        let registry_agents = add(&mut registry, &names::REGISTRY_AGENTS, Gauge::default());
+        let registry_up = add(&mut registry, &names::REGISTRY_UP, Family::default());
+        let registry_pending = add(&mut registry, &names::REGISTRY_PENDING, Gauge::default());
+        let registry_refused = add(&mut registry, &names::REGISTRY_REFUSED, Gauge::default());
+        let registry_errors = add(&mut registry, &names::REGISTRY_ERRORS, Counter::default());
         let record_dropped = add(&mut registry, &names::RECORD_DROPPED, Counter::default());
         let stops = add(&mut registry, &names::STOPS, Family::default());
         let connections_closed = add(&mut registry, &names::CONNECTIONS_CLOSED, Family::default());
@@ -64,6 +69,11 @@ impl SidecarMetrics {
             runs_ended,
             runs_pruned,
             run_commit,
+            registry_agents,
+            registry_up,
+            registry_pending,
+            registry_refused,
+            registry_errors,
             record_dropped,
             stops,
             connections_closed,
@@ -147,6 +157,11 @@ pub(super) fn history_dropped(reason: &str) -> Labels<1> {
 /// The labels of `lookout_runs_spans_total`.
 pub(super) fn run_spans(outcome: &str) -> Labels<1> {
     [(label(&names::RUN_SPANS, 0), outcome.to_owned())]
+}
+
+/// The labels of `lookout_registry_up`.
+pub(super) fn database(kind: &str) -> Labels<1> {
+    [(label(&names::REGISTRY_UP, 0), kind.to_owned())]
 }
 
 /// The labels of `lookout_notifications_suppressed_total`.

@@ -10,8 +10,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 use super::block::BLOCK_BITS;
 use super::{LAYOUT, RunCursor, RunFilter, StoredRuns, block, row};
 use crate::model::{
-    RegisteredAgent, RegistryStatus, Run, RunGroups, RunSource, RunStatus, RunTotals, Sketch, Span, StatCell,
-    StatGroup, StatRow, Time, TraceId,
+    RegisteredAgent, RegistryStatus, Run, RunGroups, RunSource, RunStatus, RunTotals, SharedFields, Sharing, Sketch,
+    Span, StatCell, StatGroup, StatRow, Time, TraceId,
 };
 use crate::store::error::StoreError;
 use crate::store::file::{DatabaseLocation, connect_read_only};
@@ -331,7 +331,8 @@ fn stats(
 
 pub(super) fn agents(connection: &Connection) -> rusqlite::Result<Vec<RegisteredAgent>> {
     let mut query = connection.prepare(
-        "SELECT id, project, name, type, external_id, config, monitoring_enabled, status, created_by, created_at, last_used_at
+        "SELECT id, project, name, type, external_id, config, monitoring_enabled, status, created_by, created_at, last_used_at,
+            is_shared, pending, former_id
          FROM agents ORDER BY project, name",
     )?;
     let rows = query.query_map([], |row| {
@@ -348,6 +349,12 @@ pub(super) fn agents(connection: &Connection) -> rusqlite::Result<Vec<Registered
             created_by: text(8)?,
             created_at: Time::from_millis(row.get(9)?),
             last_used_at: row.get::<_, Option<i64>>(10)?.map(Time::from_millis),
+            sharing: Sharing {
+                is_shared: row.get(11)?,
+                pending: SharedFields(row.get(12)?),
+                former_id: row.get::<_, Option<String>>(13)?.map(Arc::from),
+                error: None,
+            },
         })
     })?;
     rows.collect()

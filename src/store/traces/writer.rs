@@ -378,13 +378,15 @@ fn write_stats(
     Ok(())
 }
 
+/// Writes an agent in place of those that had its id or its name.
 fn write_agent(connection: &Connection, agent: &RegisteredAgent) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM agents WHERE id = ?1 OR project = ?2 AND name = ?3")?.execute(params![
+        &*agent.id,
+        &*agent.project,
+        &*agent.name
+    ])?;
     connection
-        .prepare_cached(
-            "INSERT INTO agents VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-             ON CONFLICT(id) DO UPDATE SET project = ?2, name = ?3, type = ?4, external_id = ?5, config = ?6,
-                monitoring_enabled = ?7, status = ?8, created_by = ?9, created_at = ?10, last_used_at = ?11",
-        )?
+        .prepare_cached("INSERT INTO agents VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)")?
         .execute(params![
             &*agent.id,
             &*agent.project,
@@ -397,6 +399,9 @@ fn write_agent(connection: &Connection, agent: &RegisteredAgent) -> rusqlite::Re
             &*agent.created_by,
             agent.created_at.as_millis(),
             agent.last_used_at.map(Time::as_millis),
+            agent.sharing.is_shared,
+            agent.sharing.pending.0,
+            agent.sharing.former_id.as_deref(),
         ])?;
     Ok(())
 }
