@@ -451,8 +451,9 @@ impl RunBook {
         [rest, run].into_iter().flatten().min()
     }
 
-    /// What time alone changes: inferred runs end, forgotten ones are abandoned, resting traces leave memory.
-    pub fn tick(&mut self, now: Time) {
+    /// What time alone changes: inferred runs end, forgotten ones are abandoned, and traces at rest leave memory; returns
+    /// those.
+    pub fn tick(&mut self, now: Time) -> Vec<TraceId> {
         while let Some((at, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             self.deadlines.remove(&(at, id));
             let Some(open) = self.runs.get_mut(&id) else { continue };
@@ -472,13 +473,16 @@ impl RunBook {
             }
         }
         self.settle(now);
+        let mut rested = Vec::new();
         while let Some((last, id)) = self.resting.first().copied() {
             if last.plus(REST_AFTER) > now && self.open_spans <= MAX_OPEN_SPANS {
                 break;
             }
             self.resting.remove(&(last, id));
             self.rest(id);
+            rested.push(id);
         }
+        rested
     }
 
     /// What changed since the last call.

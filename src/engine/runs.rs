@@ -787,8 +787,11 @@ impl RunsThread {
         let is_due = self.book.next_deadline().is_some_and(|at| at <= now);
         // What is not written yet must stay in memory, or it would be taken for new when it is sent again.
         if (is_due || self.book.is_over_limit()) && self.unwritten.runs.is_empty() && self.store.pending_bytes() == 0 {
-            self.book.tick(now);
+            let rested = self.book.tick(now);
             self.commit(now);
+            if let Err(error) = self.store.seal(&rested) {
+                tracing::warn!(%error, "blocks of spans could not be joined; they stay larger than need be");
+            }
         }
         if now >= self.prune_at {
             match self.store.prune(now) {

@@ -9,6 +9,7 @@ mod prune;
 pub mod query;
 mod reader;
 mod row;
+mod seal;
 mod writer;
 
 use std::path::PathBuf;

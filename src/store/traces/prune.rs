@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::block::BLOCK_BITS;
+use super::reader::block_keys;
 use super::writer::TraceStore;
 use crate::model::run_stats::hour_of;
 use crate::model::{Time, TraceId};
@@ -103,10 +103,7 @@ fn delete_trace(connection: &Connection, trace: TraceId) -> rusqlite::Result<()>
     let keys =
         delete.query_map([trace.as_bytes()], |row| row.get::<_, i64>(0))?.collect::<rusqlite::Result<Vec<_>>>()?;
     for key in keys {
-        let first = key << BLOCK_BITS;
-        connection
-            .prepare_cached("DELETE FROM blocks WHERE key BETWEEN ?1 AND ?2")?
-            .execute([first, first | ((1 << BLOCK_BITS) - 1)])?;
+        connection.prepare_cached("DELETE FROM blocks WHERE key BETWEEN ?1 AND ?2")?.execute(block_keys(key))?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Reads runs, spans, statistics and agents.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use super::block::BLOCK_BITS;
 use super::{LAYOUT, RunCursor, RunFilter, StoredRuns, block, row};
 use crate::model::{
     RegisteredAgent, RegistryStatus, Run, RunGroups, RunSource, RunStatus, RunTotals, SharedFields, Sharing, Sketch,
-    Span, StatCell, StatGroup, StatRow, Time, TraceId,
+    Span, SpanId, StatCell, StatGroup, StatRow, Time, TraceId,
 };
 use crate::store::error::StoreError;
 use crate::store::file::{DatabaseLocation, connect_read_only};
@@ -190,42 +191,58 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<(i64, Run)> {
     Ok((row.get(0)?, run))
 }
 
-/// The spans of a trace, each once: of one that was stored at its beginning and at its end, the end.
-fn spans_of(connection: &Connection, trace: TraceId) -> rusqlite::Result<Vec<Span<'static>>> {
+/// The spans of a trace, each once.
+pub(super) fn spans_of(connection: &Connection, trace: TraceId) -> rusqlite::Result<Vec<Span<'static>>> {
     let mut find = connection.prepare_cached("SELECT key FROM traces WHERE id = ?1")?;
     let Some(key) = find.query_row([trace.as_bytes()], |row| row.get::<_, i64>(0)).optional()? else {
         return Ok(Vec::new());
     };
-    let mut query = connection.prepare_cached("SELECT block FROM blocks WHERE key BETWEEN ?1 AND ?2 ORDER BY key")?;
-    let first = key << BLOCK_BITS;
-    let mut rows = query.query([first, first | ((1 << BLOCK_BITS) - 1)])?;
-    let mut places = rustc_hash::FxHashMap::default();
-    let mut spans: Vec<Span<'static>> = Vec::new();
+    let mut spans = DistinctSpans::default();
+    let mut query = connection.prepare_cached(BLOCKS_OF)?;
+    let mut rows = query.query(block_keys(key))?;
     while let Some(row) = rows.next()? {
         match block::decode(trace, row.get_ref(0)?.as_blob()?) {
-            Ok(found) => {
-                for span in found {
-                    match places.entry(span.id) {
-                        std::collections::hash_map::Entry::Vacant(place) => {
-                            place.insert(spans.len());
-                            spans.push(span);
-                        }
-                        std::collections::hash_map::Entry::Occupied(place) => {
-                            if let Some(known) = spans.get_mut(*place.get())
-                                && known.duration.is_none()
-                            {
-                                *known = span;
-                            }
-                        }
-                    }
-                }
-            }
+            Ok(found) => found.into_iter().for_each(|span| spans.add(span)),
             Err(error) => {
                 tracing::warn!(%trace, %error, "block of spans in the store can't be read; its spans are missing")
             }
         }
     }
-    Ok(spans)
+    Ok(spans.spans)
+}
+
+/// The blocks of a trace in the order of their writing, given its [`block_keys`].
+pub(super) const BLOCKS_OF: &str = "SELECT block FROM blocks WHERE key BETWEEN ?1 AND ?2 ORDER BY key";
+
+/// The first and the last key that a block of a trace may have.
+pub(super) const fn block_keys(trace_key: i64) -> [i64; 2] {
+    let first = trace_key << BLOCK_BITS;
+    [first, first | ((1 << BLOCK_BITS) - 1)]
+}
+
+/// Spans of a trace, each once: of one that was stored at its beginning and at its end, the end.
+#[derive(Debug, Default)]
+pub(super) struct DistinctSpans {
+    pub(super) spans: Vec<Span<'static>>,
+    places: rustc_hash::FxHashMap<SpanId, usize>,
+}
+
+impl DistinctSpans {
+    pub(super) fn add(&mut self, span: Span<'static>) {
+        match self.places.entry(span.id) {
+            Entry::Vacant(place) => {
+                place.insert(self.spans.len());
+                self.spans.push(span);
+            }
+            Entry::Occupied(place) => {
+                if let Some(known) = self.spans.get_mut(*place.get())
+                    && known.duration.is_none()
+                {
+                    *known = span;
+                }
+            }
+        }
+    }
 }
 
 fn list(connection: &Connection, filter: &RunFilter) -> rusqlite::Result<(Vec<Run>, Option<RunCursor>)> {

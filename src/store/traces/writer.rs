@@ -19,7 +19,7 @@ use crate::store::health::{FileHealth, FileOperation};
 /// A trace has at most this many blocks; more are refused, like spans over the limit of a trace.
 const MAX_BLOCKS: i64 = 1 << BLOCK_BITS;
 /// Bytes of spans, before compression, from which a block is full.
-const FULL_BLOCK: usize = 256 << 10;
+pub(super) const FULL_BLOCK: usize = 256 << 10;
 /// Names and sketches that are kept in memory; beyond it all are dropped and read again.
 const MAX_CACHED: usize = 16_384;
 
@@ -29,7 +29,7 @@ pub struct TraceStore {
     pub(super) database: Database,
     pub(super) health: Arc<FileHealth>,
     pub(super) limits: TraceLimits,
-    blocks: BlockWriter,
+    pub(super) blocks: BlockWriter,
     pending: Vec<PendingBlock>,
     names: FxHashMap<Arc<str>, i64>,
     sketches: FxHashMap<StatKey, [Sketch; 2]>,
