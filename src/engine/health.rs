@@ -51,8 +51,13 @@ impl Engine {
         self.save_lost();
         let statuses = self.dispatcher.as_ref().map(Dispatcher::statuses).unwrap_or_default();
         let oldest = statuses.into_iter().map(|(name, status)| (name, status.borrow().oldest)).collect();
-        let store_ok = self.committer.is_ok() && self.store.history.is_ok();
+        let store_ok = self.store_ok();
         drop(self.step(now, MachineEvent::Observed(SidecarObservation { store_ok, lag: self.lag, oldest })));
+    }
+
+    /// Whether everything that is to be on disk could be written last.
+    pub(super) fn store_ok(&self) -> bool {
+        self.committer.is_ok() && self.store.history.is_ok() && self.runs.readers().is_ok()
     }
 
     /// Counts spans and runs.

@@ -141,7 +141,7 @@ impl Engine {
             alerts: self.machine.alerts().counts().clone(),
             receivers,
             lag_seconds: self.lag.as_secs_f64(),
-            store_ok: self.committer.is_ok() && self.store.history.is_ok(),
+            store_ok: self.store_ok(),
         }
     }
 }

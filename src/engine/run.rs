@@ -117,10 +117,7 @@ impl Engine {
             raised: counts.by_level,
             fired: counts.fired,
             lost: lost.collect(),
-            observed: SidecarObservation {
-                store_ok: self.committer.is_ok() && self.store.history.is_ok(),
-                ..SidecarObservation::default()
-            },
+            observed: SidecarObservation { store_ok: self.store_ok(), ..SidecarObservation::default() },
         };
         let effects = self.machine.restore(now, memory);
         drop(self.release(effects));

@@ -4,7 +4,7 @@
 //! `LOOKOUT_FAULT_SCHEDULES` is the number of schedules (default 20), `LOOKOUT_FAULT_SEED` replays one.
 
 mod clock;
-mod disk;
+pub(crate) mod disk;
 mod exports;
 mod ledger;
 mod oracle;

@@ -20,6 +20,8 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("runs: the registry keeps, patches and removes agents", &[], registry),
         trial("runs: routes need their roles", &[], roles),
         trial("runs: malformed requests name what is wrong", &[], malformed),
+        trial("runs: on a full disk spans are refused, and stored once there is room", &[], full_disk),
+        trial("runs: readers see whole groups while spans are written", &[], readers),
     ]
 }
 
@@ -523,4 +525,101 @@ fn malformed() {
     }
     let unknown = lookout.post("/agents/unknown/trace/start", &json!({}));
     assert!(unknown.status == 404 && unknown.text().contains("POST /agents/register"), "{}", unknown.text());
+}
+
+fn full_disk() {
+    let setup = Setup::new("");
+    let lookout = setup.start();
+    assert_eq!(register(&lookout, &json!({"name": "stock"})).status, 201);
+    let call =
+        json!({"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt", "gen_ai.usage.input_tokens": 100});
+    let export = |number: usize| {
+        let root = json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "clerk"});
+        let trace = format!("{:032x}", 0xa1_0000 + number);
+        spans(
+            "shop",
+            &[
+                (&trace, "00000000000000b1", "", "invoke_agent clerk", root),
+                (&trace, "00000000000000b2", "00000000000000b1", "chat", call.clone()),
+            ],
+        )
+    };
+    assert_eq!(lookout.post("/v1/traces", &export(0)).status, 200);
+    crate::faults::disk::fill(&lookout, true);
+    // Room that the files have already takes some of them.
+    let mut sent = 0;
+    let refused = eventually("an export is refused", || {
+        sent += 1;
+        let answer = lookout.post("/v1/traces", &export(sent));
+        (answer.status != 200).then_some(answer)
+    });
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.header("retry-after").is_some(), "a sender waits and tries again");
+    let started = lookout.post("/agents/default/stock/trace/start", &json!({}));
+    assert_eq!(started.status, 503, "{}", started.text());
+    eventually("it is not ready", || (lookout.get("/-/ready").status == 503).then_some(()));
+    assert_eq!(lookout.get("/api/traces?limit=1000").status, 200, "what is on disk can be read");
+    crate::faults::disk::fill(&lookout, false);
+    eventually("it is ready", || (lookout.get("/-/ready").status == 200).then_some(()));
+    for number in 0..=sent {
+        assert_eq!(lookout.post("/v1/traces", &export(number)).status, 200, "sent again");
+    }
+    lookout.kill9();
+    let lookout = setup.start();
+    let stats = lookout.get("/api/agents/stats?agents=clerk&range=400d&by=total").json();
+    let stats = &stats["agents"][0];
+    assert_eq!((&stats["runs"], &stats["calls"]), (&json!(sent + 1), &json!(sent + 1)));
+    assert_eq!(stats["tokens"]["input"], json!((sent + 1) * 100));
+}
+
+fn readers() {
+    let setup = Setup::new("");
+    let lookout = setup.start();
+    let (rounds, stop) = (60, std::sync::atomic::AtomicBool::new(false));
+    let trace = |number: usize| format!("{:032x}", 0xa1_0000 + number);
+    let store = setup.path().join("lookout.traces.db").display().to_string();
+    std::thread::scope(|scope| {
+        // By the API and by another process: a run that is there has both of its spans.
+        let by_api = scope.spawn(|| {
+            let mut seen = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                for run in runs(&lookout, "?limit=5") {
+                    let id = run["run_id"].as_str().expect("an id");
+                    assert_eq!(self::run(&lookout, id)["spans"], json!(2), "{run}");
+                    seen += 1;
+                }
+            }
+            seen
+        });
+        let by_file = scope.spawn(|| {
+            let mut seen = 0;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let output = setup.command(&["trace", "ls", "--store", &store, "--json"]).output().expect("a program");
+                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                let listed: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+                for run in listed["runs"].as_array().expect("runs") {
+                    assert_eq!((&run["spans"], &run["calls"]), (&json!(2), &json!(1)), "{run}");
+                    seen += 1;
+                }
+            }
+            seen
+        });
+        for number in 0..rounds {
+            let root = json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "clerk"});
+            let call = json!({"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt"});
+            let body = spans(
+                "shop",
+                &[
+                    (&trace(number), "00000000000000b1", "", "invoke_agent clerk", root),
+                    (&trace(number), "00000000000000b2", "00000000000000b1", "chat", call),
+                ],
+            );
+            assert_eq!(lookout.post("/v1/traces", &body).status, 200);
+            // A reader of the API sees what was answered.
+            assert_eq!(self::run(&lookout, &trace(number))["calls"], json!(1));
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(by_api.join().expect("no panic") > 0 && by_file.join().expect("no panic") > 0);
+    });
+    assert_eq!(runs(&lookout, "?limit=1000").len(), rounds);
 }

@@ -8,7 +8,6 @@ use super::reader::{BLOCKS_OF, DistinctSpans, block_keys};
 use super::writer::{FULL_BLOCK, TraceStore};
 use crate::model::TraceId;
 use crate::store::error::StoreError;
-use crate::store::health::FileOperation;
 
 /// Blocks of fewer spans than this, on average, are joined; larger ones would not become smaller by it.
 const SMALL_BLOCK: i64 = 100;
@@ -25,10 +24,8 @@ impl TraceStore {
             }
             transaction.commit()
         });
-        let sealed = sealed.map_err(failed);
-        self.health.record(FileOperation::Write, &sealed);
         self.database.note_written();
-        sealed
+        sealed.map_err(failed)
     }
 }
 
