@@ -7,6 +7,7 @@
 //! A new target is a file here with an [`ExportTarget`], and a line in `ExportConfig::targets`.
 
 mod batch;
+pub mod clickhouse;
 mod compress;
 pub mod config;
 mod content;

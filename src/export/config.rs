@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::otlp;
+use super::clickhouse::config::ClickHouseConfig;
 use super::target::TargetSpec;
+use super::{clickhouse, otlp};
 use crate::http_client::ClientError;
 use crate::model::Problem;
 use crate::otlp::Signal;
@@ -24,6 +25,9 @@ pub struct ExportConfig {
     /// An OpenTelemetry collector, or what speaks OTLP as one does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<OtlpExportConfig>,
+    /// ClickHouse, in the schema of the OpenTelemetry collector's exporter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clickhouse: Option<ClickHouseConfig>,
 }
 
 /// What becomes of prompts, answers, arguments and outputs.
@@ -140,7 +144,7 @@ impl ExportConfig {
 
     /// The configured targets. Reads `ca_file`s from disk.
     pub fn targets(&self) -> Result<Vec<TargetSpec>, ClientError> {
-        let targets = [self.otlp.as_ref().map(otlp::target)];
+        let targets = [self.otlp.as_ref().map(otlp::target), self.clickhouse.as_ref().map(clickhouse::target)];
         targets.into_iter().flatten().collect()
     }
 
@@ -149,6 +153,9 @@ impl ExportConfig {
         let mut problems = Vec::new();
         if let Some(otlp) = &self.otlp {
             otlp.validate(&mut problems);
+        }
+        if let Some(clickhouse) = &self.clickhouse {
+            clickhouse.validate(&mut problems);
         }
         problems
     }

@@ -17,6 +17,7 @@ mod api;
 mod bundles;
 mod callbacks;
 mod chats;
+mod clickhouse;
 mod counterparts;
 mod demo;
 #[cfg(target_os = "linux")]
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         reload::trials(),
         runs::trials(),
         registry_mysql::trials(),
+        clickhouse::trials(),
         supervision::trials(),
         #[cfg(target_os = "linux")]
         deployment::trials(),
