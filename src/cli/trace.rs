@@ -206,7 +206,15 @@ pub(super) async fn clean(args: &TraceCleanArgs, env: &Environment) -> anyhow::R
                 bail!("{} is no file", path.display());
             }
             let limits = TraceLimits { retention: Duration::MAX, max_size: u64::MAX };
-            TraceStore::open(Some(path), limits, now())?.delete_before(before)?
+            let mut store = TraceStore::open(Some(path), limits, now())?;
+            let mut total = 0;
+            loop {
+                let (deleted, has_more) = store.delete_before(before)?;
+                total += deleted;
+                if !has_more {
+                    break total;
+                }
+            }
         }
         None => {
             let client = Client::new(&args.from.client, env)?;

@@ -5,7 +5,7 @@
 
 mod outgoing;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -342,6 +342,13 @@ impl RunsHandle {
     }
 }
 
+/// Runs that are being deleted.
+struct Deletion {
+    before: Time,
+    deleted: u64,
+    reply: RunsReply<u64>,
+}
+
 /// Answers a sender with the outcome of the commit.
 type PendingReply = Box<dyn FnOnce(Result<(), RunsError>) + Send>;
 
@@ -361,6 +368,7 @@ struct RunsThread {
     replies: Vec<PendingReply>,
     group_spans: usize,
     prune_at: Time,
+    deletions: VecDeque<Deletion>,
 }
 
 #[derive(Default)]
@@ -442,6 +450,7 @@ pub fn start(
         replies: Vec::new(),
         group_spans: 0,
         prune_at: now,
+        deletions: VecDeque::new(),
     };
     for id in thread.store.unfinished(now.minus(RECENT.0), RECENT.1)? {
         thread.bring_back(now, id);
@@ -458,7 +467,8 @@ impl RunsThread {
     fn run(&mut self, inbox: &mpsc::Receiver<RunsMessage>) {
         loop {
             let now = self.clock.wall();
-            let due = self.book.next_deadline().map_or(TICK, |at| at.since(now)).min(TICK);
+            let next = self.book.next_deadline().map_or(TICK, |at| at.since(now)).min(TICK);
+            let due = if self.deletions.is_empty() { next } else { Duration::ZERO };
             let first = match inbox.recv_timeout(due) {
                 Ok(message) => Some(message),
                 Err(mpsc::RecvTimeoutError::Timeout) => None,
@@ -484,8 +494,25 @@ impl RunsThread {
                 return;
             }
             self.housekeep();
+            self.delete_some();
         }
         self.commit(self.clock.wall());
+    }
+
+    /// Goes on with the first deletion, a step at a time, so that senders never wait for many.
+    fn delete_some(&mut self) {
+        let Some(mut deletion) = self.deletions.pop_front() else { return };
+        match self.store.delete_before(deletion.before) {
+            Ok((deleted, has_more)) => {
+                deletion.deleted += deleted;
+                if has_more {
+                    self.deletions.push_front(deletion);
+                } else {
+                    deletion.reply.send(Ok(deletion.deleted)).ok();
+                }
+            }
+            Err(error) => drop(deletion.reply.send(Err(error.into()))),
+        }
     }
 
     fn handle(&mut self, message: RunsMessage) {
@@ -564,7 +591,7 @@ impl RunsThread {
                 self.counters.samples.store(settings.sample < 1.0, Relaxed);
             }
             RunsMessage::DeleteBefore(before, reply) => {
-                drop(reply.send(self.store.delete_before(before).map_err(RunsError::from)));
+                self.deletions.push_back(Deletion { before, deleted: 0, reply });
             }
             RunsMessage::Close(reply) => {
                 reply.send(()).ok();

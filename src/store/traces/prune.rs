@@ -36,26 +36,23 @@ impl TraceStore {
         Ok(deleted >= u64::from(STEP))
     }
 
-    /// Deletes all runs that began before `before`, and their spans; statistics stay. Returns the number of runs.
-    pub fn delete_before(&mut self, before: Time) -> Result<u64, StoreError> {
+    /// Deletes some of the runs that began before `before`, and their spans; statistics stay. Returns how many, and whether
+    /// there are more.
+    pub fn delete_before(&mut self, before: Time) -> Result<(u64, bool), StoreError> {
         let failed = self.database.location().failed("delete");
-        let mut total = 0;
-        loop {
-            let transaction = self.database.connection.transaction_with_behavior(TransactionBehavior::Immediate);
-            let deleted = transaction.and_then(|transaction| {
-                let deleted = delete_before(&transaction, before)?;
-                transaction.commit()?;
-                Ok(deleted)
-            });
-            let deleted = deleted.map_err(&failed)?;
-            total += deleted;
-            if deleted < u64::from(STEP) {
-                break;
-            }
+        let transaction = self.database.connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        let deleted = transaction.and_then(|transaction| {
+            let deleted = delete_before(&transaction, before)?;
+            transaction.commit()?;
+            Ok(deleted)
+        });
+        let deleted = deleted.map_err(&failed)?;
+        let has_more = deleted >= u64::from(STEP);
+        if !has_more {
+            self.database.vacuum(0).map_err(&failed)?;
         }
-        self.database.vacuum(0).map_err(&failed)?;
         self.database.note_written();
-        Ok(total)
+        Ok((deleted, has_more))
     }
 
     /// Deletes the spans of traces whose run is sampled out.
