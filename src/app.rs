@@ -186,7 +186,7 @@ impl RunningSidecar {
 
         let (otlp, inbox) = telemetry::TelemetryHandle::new();
         let stop = CancellationToken::new();
-        let pollers = Pollers::new(handle.clone(), clock.clone(), polls_on, supervisor.clone());
+        let pollers = Pollers::new(handle.clone(), runs.clone(), clock.clone(), polls_on, supervisor.clone());
         pollers.replace(&config).await?;
         let heartbeat = HeartbeatTask::new(handle.clone(), supervisor.clone());
         heartbeat.replace(&config).await;

@@ -158,6 +158,8 @@ pub struct RunBook {
     open_spans: usize,
     /// Calls of a proxy, which reports each by spans and by a callback.
     calls: BoundedMap<u64, (TraceId, SpanId)>,
+    /// Runs that others are reports of, by the ids of those.
+    joined: BoundedMap<TraceId, TraceId>,
     names: Names,
     timeout: Duration,
 }
@@ -181,6 +183,7 @@ impl RunBook {
             resting: BTreeSet::new(),
             open_spans: 0,
             calls: BoundedMap::new(MAX_CALLS),
+            joined: BoundedMap::new(MAX_CALLS),
             names: Names::default(),
             timeout,
         }
@@ -323,7 +326,8 @@ impl RunBook {
         if let Some(call) = report.call {
             self.calls.insert(call, (id, span.id), ());
         }
-        let node = Node::new(span, report.agent.as_ref(), report.response, &mut self.names);
+        let mut node = Node::new(span, report.agent.as_ref(), report.response, &mut self.names);
+        node.run = report.run;
         let is_replaced = trace.nodes.contains_key(&span.id);
         let changes_others = trace.insert(span.id, node) || is_replaced;
         if trace.last_at != now {
@@ -527,6 +531,9 @@ impl RunBook {
         if self.runs.contains_key(&id) {
             return Some(id);
         }
+        if let Some(run) = self.joined(id).filter(|run| self.runs.contains_key(run)) {
+            return Some(run);
+        }
         let trace = self.traces.get(&id)?;
         let latest = trace.roots.values().filter_map(|run| self.runs.get(run)).max_by_key(|open| open.run.started_at);
         latest.map(|open| open.run.id).or(trace.rest)
@@ -553,6 +560,7 @@ impl RunBook {
                 is_error: false,
                 source: run.source,
                 begins_run: true,
+                run: None,
                 name: Arc::clone(&run.name),
                 started_at,
                 duration: None,

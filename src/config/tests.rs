@@ -128,7 +128,7 @@ fn invalid_values_are_reported_with_file_key_value_and_remedy() {
             "lookout.yaml: log.level: `inof` is not a level; use one of off, error, warn, info, debug, trace",
         ),
         ("sources: {name: a}", "lookout.yaml: sources: found keys and values, expected a list like [a, b]"),
-        ("sources: [{name: a, kind: http-json}]", "lookout.yaml: sources[0].url: is missing; it has no default"),
+        ("sources: [{name: a, kind: orchestrator-cc}]", "lookout.yaml: sources[0].url: is missing; it has no default"),
         (
             "sources: [{name: a, kind: http-jsn, url: x}]",
             "lookout.yaml: sources[0].kind: `http-jsn` is unknown; did you mean `http-json`?",

@@ -77,7 +77,8 @@ type RunsReply<T> = oneshot::Sender<Result<T, RunsError>>;
 enum RunsMessage {
     /// With whether it repeats calls that spans may report as well.
     Export(Box<ExportTraceServiceRequest>, bool, OwnedSemaphorePermit, RunsReply<()>),
-    Spans(Vec<SpanReport<'static>>),
+    Spans(Vec<SpanReport<'static>>, Option<RunsReply<()>>),
+    Join(TraceId, Vec<TraceId>),
     Start(String, Box<dyn FnOnce(&RegisteredAgent) -> RunStart + Send>, RunsReply<Run>),
     Begin(Box<RunStart>),
     End(TraceId, Box<RunEnd>, RunsReply<Run>),
@@ -220,7 +221,19 @@ impl RunsHandle {
 
     /// Queues spans of hooks, polls and the like without waiting; they are dropped when too much waits.
     pub fn spans(&self, spans: Vec<SpanReport<'static>>) {
-        self.post(RunsMessage::Spans(spans));
+        self.post(RunsMessage::Spans(spans, None));
+    }
+
+    /// Adds spans that a poll found; resolves once they are committed. Spans that were added before count once.
+    pub async fn report(&self, spans: Vec<SpanReport<'static>>) -> Result<(), RunsError> {
+        self.ask(|reply| RunsMessage::Spans(spans, Some(reply))).await
+    }
+
+    /// Makes what is reported of the runs `others` part of `run`: they are the same execution.
+    pub fn join(&self, run: TraceId, others: Vec<TraceId>) {
+        if !others.is_empty() {
+            self.post(RunsMessage::Join(run, others));
+        }
     }
 
     /// Begins a run of a registered agent, given by id or by `project/name`.
@@ -529,11 +542,12 @@ impl RunsThread {
                     Err(error) => drop(reply.send(Err(error))),
                 }
             }
-            RunsMessage::Spans(_) | RunsMessage::Begin(_) if self.is_blocked() => {
+            RunsMessage::Spans(_, Some(reply)) if self.is_blocked() => drop(reply.send(Err(RunsError::Busy))),
+            RunsMessage::Spans(_, None) | RunsMessage::Begin(_) if self.is_blocked() => {
                 self.counters.busy.fetch_add(1, Relaxed);
             }
             RunsMessage::Start(_, _, reply) if self.is_blocked() => drop(reply.send(Err(RunsError::Busy))),
-            RunsMessage::Spans(spans) => {
+            RunsMessage::Spans(spans, reply) => {
                 let mut by_trace: BTreeMap<TraceId, Vec<Span<'_>>> = BTreeMap::new();
                 for report in spans {
                     if self.add(now, &report) {
@@ -543,6 +557,19 @@ impl RunsThread {
                 }
                 for (trace, spans) in &by_trace {
                     self.store.add_spans(*trace, spans, now);
+                }
+                if let Some(reply) = reply {
+                    self.after_commit(reply, ());
+                }
+            }
+            RunsMessage::Join(run, others) => {
+                for other in others {
+                    for known in [run, other] {
+                        if self.book.resolve(known).is_none() {
+                            self.bring_back(now, known);
+                        }
+                    }
+                    self.book.join(now, run, other);
                 }
             }
             RunsMessage::Start(agent, start, reply) => match self.registry.find(&agent).cloned() {
@@ -645,10 +672,11 @@ impl RunsThread {
             self.counters.sampled_out.fetch_add(1, Relaxed);
             return false;
         }
-        if let Some(caller) = report.caller
-            && self.book.resolve(caller).is_none()
-        {
-            self.bring_back(now, caller);
+        let joined = self.book.joined(report.span.trace);
+        for known in [report.caller, report.run, joined].into_iter().flatten() {
+            if self.book.resolve(known).is_none() {
+                self.bring_back(now, known);
+            }
         }
         let (counter, is_new) = match self.book.span(now, report) {
             SpanOutcome::New => (&self.counters.stored, true),

@@ -16,8 +16,12 @@ pub struct SourceConfig {
     pub name: String,
     /// Its kind.
     pub kind: SourceKind,
-    /// Its URL: the root of an orchestrator, or the address of a page.
+    /// Its URL: the root of a server, or the address of a page. A file has none.
+    #[serde(default, skip_serializing_if = "is_empty_url")]
     pub url: SecretUrl,
+    /// For `crewx`: its database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
     /// How often it is polled.
     #[serde(default = "interval", with = "crate::model::duration")]
     pub interval: Duration,
@@ -39,6 +43,15 @@ pub struct SourceConfig {
     /// The file that holds the bearer token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer_token_file: Option<PathBuf>,
+    /// For flow servers: the API key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<Secret>,
+    /// The file that holds the API key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_file: Option<PathBuf>,
+    /// For `autogen-studio`: whose teams and runs are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
     /// Basic authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
@@ -61,6 +74,14 @@ pub enum SourceKind {
     OrchestratorCc,
     /// Any JSON page, read by JSONPath.
     HttpJson,
+    /// Langflow's lists of flows and traces.
+    Langflow,
+    /// Flowise's lists of flows and executions.
+    Flowise,
+    /// AutoGen Studio's lists of teams and runs.
+    AutogenStudio,
+    /// CrewX's database.
+    Crewx,
 }
 
 impl SourceKind {
@@ -69,8 +90,21 @@ impl SourceKind {
         match self {
             Self::OrchestratorCc => "orchestrator-cc",
             Self::HttpJson => "http-json",
+            Self::Langflow => "langflow",
+            Self::Flowise => "flowise",
+            Self::AutogenStudio => "autogen-studio",
+            Self::Crewx => "crewx",
         }
     }
+
+    /// Whether it lists runs, and takes an API key if it is a server.
+    pub const fn takes_key(self) -> bool {
+        matches!(self, Self::Langflow | Self::Flowise | Self::AutogenStudio)
+    }
+}
+
+fn is_empty_url(url: &SecretUrl) -> bool {
+    url.is_empty()
 }
 
 /// A user and a password.

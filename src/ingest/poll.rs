@@ -3,8 +3,14 @@
 //! A failed poll is reported with its reason and changes no agent. Batches of polls have no `ttl`: when agents of a polled
 //! source go stale depends on the source's interval and on whether it responds, which the fleet gets from the reports.
 
+mod autogen_studio;
+mod crewx;
+mod flowise;
 pub(super) mod http_json;
+mod langflow;
+mod listed;
 pub(super) mod orchestrator_cc;
+mod process;
 pub(super) mod request;
 mod schedule;
 mod validate;
@@ -13,23 +19,40 @@ pub use validate::validate;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::autogen_studio::AutogenStudio;
+use self::crewx::Crewx;
+use self::flowise::Flowise;
 use self::http_json::HttpJson;
+use self::langflow::Langflow;
+use self::listed::RunList;
 use self::orchestrator_cc::OrchestratorCc;
 use self::request::SourceClient;
 use self::schedule::PollSchedule;
 use super::config::{SourceConfig, SourceKind};
 use super::page::{failed, malformed};
 use crate::clock::{Clock, Stopwatch};
-use crate::model::{Batch, PollReport, Problem, SourceError, SourceErrorReason, duration};
+use crate::model::{Batch, PollReport, Problem, SourceError, SourceErrorReason, SpanReport, duration};
 
 /// Most projects of one source.
 const MAX_PROJECTS: usize = 1_000;
+
+/// What a poll found.
+#[derive(Debug)]
+pub struct SourceFindings {
+    /// The state of its agents.
+    pub report: PollReport,
+    /// Spans of its runs that are new.
+    pub spans: Vec<SpanReport<'static>>,
+    /// Set by the receiver if the spans were lost, so that the source reports its runs again.
+    pub lost: Arc<AtomicBool>,
+}
 
 /// Starts one task for each of `sources`; results go to `reports`.
 ///
@@ -41,7 +64,7 @@ const MAX_PROJECTS: usize = 1_000;
 pub fn start(
     sources: &[SourceConfig],
     clock: &Clock,
-    reports: &mpsc::Sender<PollReport>,
+    reports: &mpsc::Sender<SourceFindings>,
     monitoring: &watch::Receiver<bool>,
     stop: &CancellationToken,
 ) -> Result<(TaskTracker, CancellationToken), Vec<Problem>> {
@@ -76,24 +99,29 @@ struct PollTask {
     poller: Poller,
     schedule: PollSchedule,
     timeout: Duration,
-    reports: mpsc::Sender<PollReport>,
+    reports: mpsc::Sender<SourceFindings>,
     monitoring: watch::Receiver<bool>,
 }
 
 impl PollTask {
     async fn run(mut self) {
         tokio::time::sleep(self.schedule.first_delay()).await;
+        let lost = Arc::new(AtomicBool::new(false));
         loop {
             // The other end is dropped when the program stops.
             if self.monitoring.wait_for(|on| *on).await.is_err() {
                 return;
+            }
+            if lost.swap(false, Ordering::Relaxed) {
+                self.poller.forget_runs();
             }
             let watch = Stopwatch::start();
             let polled = tokio::time::timeout(self.timeout, self.poller.poll()).await;
             let result = polled.unwrap_or_else(|_| Err(late(self.timeout)));
             let delay = self.schedule.delay_after(result.is_ok(), watch.elapsed());
             let source = Arc::clone(&self.poller.name);
-            if self.reports.send(PollReport { source, result }).await.is_err() {
+            let (report, spans) = (PollReport { source, result }, self.poller.take_spans());
+            if self.reports.send(SourceFindings { report, spans, lost: Arc::clone(&lost) }).await.is_err() {
                 return;
             }
             tokio::time::sleep(delay).await;
@@ -115,7 +143,9 @@ pub struct Poller {
     name: Arc<str>,
     project: String,
     clock: Clock,
-    client: Arc<SourceClient>,
+    /// `None` for a file.
+    client: Option<Arc<SourceClient>>,
+    timeout: Duration,
     kind: PollerKind,
     /// Projects that earlier polls reported, and that have not been reported as removed.
     projects: BTreeSet<String>,
@@ -125,6 +155,23 @@ pub struct Poller {
 enum PollerKind {
     OrchestratorCc(OrchestratorCc),
     HttpJson(Arc<HttpJson>),
+    Langflow(Langflow),
+    Flowise(Flowise),
+    AutogenStudio(AutogenStudio),
+    Crewx(Crewx),
+}
+
+impl PollerKind {
+    /// The runs of a source that lists some.
+    const fn runs(&mut self) -> Option<&mut RunList> {
+        match self {
+            Self::Langflow(it) => Some(&mut it.runs),
+            Self::Flowise(it) => Some(&mut it.runs),
+            Self::AutogenStudio(it) => Some(&mut it.runs),
+            Self::Crewx(it) => Some(&mut it.runs),
+            Self::OrchestratorCc(_) | Self::HttpJson(_) => None,
+        }
+    }
 }
 
 impl Poller {
@@ -133,12 +180,25 @@ impl Poller {
         let kind = match source.kind {
             SourceKind::OrchestratorCc => PollerKind::OrchestratorCc(OrchestratorCc::default()),
             SourceKind::HttpJson => PollerKind::HttpJson(Arc::new(HttpJson::compile(source)?)),
+            SourceKind::Langflow => PollerKind::Langflow(Langflow::default()),
+            SourceKind::Flowise => PollerKind::Flowise(Flowise::default()),
+            SourceKind::AutogenStudio => {
+                PollerKind::AutogenStudio(AutogenStudio::new(&source.name, source.user_id.as_deref()))
+            }
+            SourceKind::Crewx => {
+                let path = source.path.clone().unwrap_or_default();
+                PollerKind::Crewx(Crewx::new(&source.name, &path, source.project.is_some()))
+            }
         };
         Ok(Self {
             name: Arc::from(source.name.as_str()),
             project: source.project.clone().unwrap_or_else(|| source.name.clone()),
             clock,
-            client: Arc::new(SourceClient::new(source)?),
+            client: match source.kind {
+                SourceKind::Crewx => None,
+                _ => Some(Arc::new(SourceClient::new(source)?)),
+            },
+            timeout: source.timeout,
             kind,
             projects: BTreeSet::new(),
         })
@@ -147,17 +207,34 @@ impl Poller {
     /// Polls once, without a timeout: one batch for each project. A complete batch lists all agents of its project; for a
     /// project that is no longer reported there is one without agents.
     pub async fn poll(&mut self) -> Result<Vec<Batch<'static>>, SourceError> {
-        let batches = match &mut self.kind {
-            PollerKind::OrchestratorCc(orchestrator) => {
-                orchestrator.poll(&self.client, &self.clock, &self.project).await?
-            }
-            PollerKind::HttpJson(page) => {
-                let (page, clock, project) = (Arc::clone(page), self.clock.clone(), self.project.clone());
+        let (clock, project) = (&self.clock, &*self.project);
+        let batches = match (&mut self.kind, &self.client) {
+            (PollerKind::Crewx(database), _) => database.poll(self.timeout, clock, project).await?,
+            (PollerKind::OrchestratorCc(server), Some(client)) => server.poll(client, clock, project).await?,
+            (PollerKind::Langflow(server), Some(client)) => server.poll(client, clock, project).await?,
+            (PollerKind::Flowise(server), Some(client)) => server.poll(client, clock, project).await?,
+            (PollerKind::AutogenStudio(server), Some(client)) => server.poll(client, clock, project).await?,
+            (PollerKind::HttpJson(page), Some(client)) => {
+                let (page, clock, project) = (Arc::clone(page), clock.clone(), project.to_owned());
                 let read = move |text: &str| page.read(text, clock.wall(), &project);
-                self.client.fetch(&[], read).await.map_err(|failure| failure.error)?
+                client.fetch(&[], read).await.map_err(|failure| failure.error)?
             }
+            // Each of these has a client.
+            (_, None) => Vec::new(),
         };
         self.check(batches)
+    }
+
+    /// The spans of runs that polls found since the last call.
+    pub fn take_spans(&mut self) -> Vec<SpanReport<'static>> {
+        self.kind.runs().map(RunList::take).unwrap_or_default()
+    }
+
+    /// Reports all runs again: some were lost.
+    pub fn forget_runs(&mut self) {
+        if let Some(runs) = self.kind.runs() {
+            runs.forget();
+        }
     }
 
     fn check(&mut self, mut batches: Vec<Batch<'static>>) -> Result<Vec<Batch<'static>>, SourceError> {

@@ -244,6 +244,8 @@ pub struct SpanReport<'a> {
     pub agent: Option<Arc<AgentIdentity>>,
     /// The run that its caller named in metadata.
     pub caller: Option<TraceId>,
+    /// The id that its server gave the run that begins with it, whatever signal reports it.
+    pub run: Option<TraceId>,
     /// The hash of the id of the model's response.
     pub response: Option<u64>,
     /// The hash of the id that a proxy gave the call, whatever signal reports it.

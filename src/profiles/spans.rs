@@ -215,7 +215,7 @@ impl SpanReader {
         };
         let is_call = span.kind == SpanKind::Llm;
         let (response, call) = (value(RESPONSE).filter(|_| is_call), value(&[litellm::CALL_ID]).filter(|_| is_call));
-        SpanReport { span, agent, caller: None, response, call }
+        SpanReport { span, agent, caller: None, run: None, response, call }
     }
 
     fn span<'a>(
@@ -276,7 +276,10 @@ impl SpanReader {
         let linked =
             || (scope.profile.name == "autogen" && read.parent.is_none()).then(|| read.links.first()).flatten();
         let caller = caller_of(attributes).or_else(|| linked().copied()).filter(|caller| *caller != trace);
-        Some(SpanReport { span: read, agent, caller, response, call })
+        // Langflow's own lists of runs have the same id.
+        let run = text(attributes, "run_id").filter(|_| scope.profile.name == "langflow" && meaning.begins_run);
+        let run = run.and_then(|id| TraceId::parse(&id));
+        Some(SpanReport { span: read, agent, caller, run, response, call })
     }
 
     fn agent(&mut self, scope: &ScopeIdentity<'_>, item: &[KeyValue]) -> Option<Arc<AgentIdentity>> {

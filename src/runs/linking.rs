@@ -10,7 +10,7 @@ use super::{OpenRun, RunBook, new_run, session_key};
 use crate::model::hook::session_hash;
 use crate::model::run::cost_dollars;
 use crate::model::run_stats::{Contribution, difference};
-use crate::model::{AgentIdentity, Run, RunPart, RunStatus, SpanId, Time, TraceId};
+use crate::model::{AgentIdentity, Run, RunPart, RunSource, RunStatus, SpanId, Time, TraceId};
 
 /// Calls of a session belong to its last inferred run if they come within this time.
 const SESSION_GAP: Duration = Duration::from_secs(300);
@@ -101,6 +101,12 @@ impl RunBook {
         let span = place.span;
         let is_free = |run: &TraceId| !taken.values().any(|taken| taken == run);
         let node = trace.nodes.get(&span);
+        if let Some(named) = node.and_then(|node| node.run) {
+            return self.joined(named).unwrap_or(named);
+        }
+        if let Some(run) = self.joined(id).filter(|run| place.above.is_none() && is_free(run)) {
+            return run;
+        }
         if let Some(run) = node.and_then(|node| self.explicit_run_of_session(node)).filter(|run| is_free(run)) {
             return run;
         }
@@ -119,7 +125,9 @@ impl RunBook {
         let by_hook = || self.sessions.get(&(session_name(session_hash(session)), None));
         let run = *self.sessions.get(&session_key(session, agent)).or_else(by_hook)?;
         let open = &self.runs.get(&run)?.run;
-        (is_explicit(open.source) && overlaps(open, node.started(), node.ended())).then_some(run)
+        // A server lists runs of one session that follow each other.
+        let is_other = node.source != RunSource::Poll || open.source != RunSource::Poll;
+        (is_explicit(open.source) && is_other && overlaps(open, node.started(), node.ended())).then_some(run)
     }
 
     /// The run of the session that spans without a root name.
@@ -164,7 +172,9 @@ impl RunBook {
             return;
         }
         open.root = Some(part);
-        if !is_explicit(run.source) {
+        // What a server lists of its runs is more than what their spans report.
+        let is_listed = (run.source, node.source) == (RunSource::Poll, RunSource::Poll);
+        if !is_explicit(run.source) || is_listed {
             run.is_rooted = true;
             run.name = Arc::clone(&node.name);
             if let Some(agent) = agent {
@@ -302,6 +312,21 @@ impl RunBook {
         }
     }
 
+    /// The run that reports of a run with this id belong to, if that is another one.
+    pub fn joined(&self, id: TraceId) -> Option<TraceId> {
+        self.joined.get(&id).copied()
+    }
+
+    /// Makes what is reported of the run `other`, before and after, part of `run`: both are the same execution.
+    pub fn join(&mut self, now: Time, run: TraceId, other: TraceId) {
+        let Some(run) = self.resolve(run).filter(|run| *run != other) else { return };
+        self.joined.insert(other, run, ());
+        self.settle(now);
+        if self.runs.get(&other).is_some_and(|open| matches!(open.run.source, RunSource::Otlp | RunSource::Poll)) {
+            self.absorb(now, other, run);
+        }
+    }
+
     /// Makes an inferred run part of another one.
     pub(super) fn adopt(&mut self, now: Time, inferred: TraceId, run: TraceId) {
         if inferred == run {
@@ -315,18 +340,24 @@ impl RunBook {
             self.note_child(run);
             return;
         }
-        let Some(open) = self.runs.get_mut(&inferred) else { return };
+        self.absorb(now, inferred, run);
+    }
+
+    /// Moves the spans of a run to another one, and removes it.
+    fn absorb(&mut self, now: Time, from: TraceId, run: TraceId) {
+        let Some(open) = self.runs.get_mut(&from) else { return };
         let parts = std::mem::take(&mut open.run.parts);
         let rested = std::mem::take(&mut open.rested);
         for part in &parts {
             if let Some(trace) = self.traces.get_mut(&part.trace) {
-                if trace.rest == Some(inferred) {
+                if trace.rest == Some(from) {
                     trace.rest = Some(run);
                 }
+                trace.roots.values_mut().filter(|owner| **owner == from).for_each(|owner| *owner = run);
                 trace.share_out();
             }
         }
-        self.remove_run(inferred);
+        self.remove_run(from);
         if let Some(open) = self.runs.get_mut(&run) {
             for part in parts {
                 if !open.run.parts.contains(&part) {

@@ -36,7 +36,7 @@ fn span(in_trace: u8, id: u8, parent: Option<u8>, kind: SpanKind, from: u64) -> 
     span.parent = parent.map(span_id);
     span.kind = kind;
     span.duration = Some(SECOND);
-    SpanReport { span, agent: None, caller: None, response: None, call: None }
+    SpanReport { span, agent: None, caller: None, run: None, response: None, call: None }
 }
 
 fn root(in_trace: u8, id: u8, parent: Option<u8>, name: &str, from: u64, seconds: u64) -> SpanReport<'static> {

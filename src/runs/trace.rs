@@ -25,6 +25,8 @@ pub(super) struct Node {
     pub(super) is_error: bool,
     pub(super) source: RunSource,
     pub(super) begins_run: bool,
+    /// The id that its server gave the run that begins with it.
+    pub(super) run: Option<TraceId>,
     pub(super) name: Arc<str>,
     /// Nanoseconds since 1970.
     pub(super) started_at: u64,
@@ -97,6 +99,7 @@ impl Node {
             is_error: span.status == SpanStatus::Error,
             source: span.source,
             begins_run: span.begins_run,
+            run: None,
             name: names.get(&span.name),
             started_at: span.started_at,
             duration: span.duration,

@@ -237,7 +237,14 @@ impl Turn {
         span.duration = Some(nanos(at).saturating_sub(nanos(from)));
         span.fields.extend(field);
         let agent = Some(Arc::clone(&self.agent));
-        changes.push(TurnChange::Part(Box::new(SpanReport { span, agent, caller: None, response: None, call: None })));
+        changes.push(TurnChange::Part(Box::new(SpanReport {
+            span,
+            agent,
+            caller: None,
+            run: None,
+            response: None,
+            call: None,
+        })));
     }
 }
 

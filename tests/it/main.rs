@@ -45,6 +45,7 @@ mod readme;
 mod registry_mysql;
 mod reload;
 mod ruletools;
+mod run_sources;
 mod runs;
 mod scrape;
 mod signals;
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
         runs::trials(),
         registry_mysql::trials(),
         clickhouse::trials(),
+        run_sources::trials(),
         supervision::trials(),
         #[cfg(target_os = "linux")]
         deployment::trials(),

@@ -15,7 +15,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use crate::decode::inflate::{self, InflateError};
 use crate::files;
 use crate::http_client::{self, BodyError};
-use crate::ingest::config::SourceConfig;
+use crate::ingest::config::{SourceConfig, SourceKind};
 use crate::ingest::page::{self, failed, malformed};
 use crate::model::{Problem, SourceError, SourceErrorReason, duration};
 use crate::secret::SecretSource;
@@ -55,6 +55,8 @@ pub(crate) struct SourceClient {
     access: SourceAuth,
     timeout: Duration,
     max_body: usize,
+    /// Whether its secret is `api_key_file`.
+    takes_key: bool,
     ca_file: Option<PathBuf>,
     /// Built at the first poll, and retried at the next one if that fails: the CA file may be created later.
     client: OnceCell<reqwest::Client>,
@@ -66,6 +68,8 @@ pub(crate) struct SourceClient {
 enum SourceAuth {
     None,
     Bearer(SecretSource),
+    /// The header `x-api-key`.
+    ApiKey(SecretSource),
     Basic(String, Option<SecretSource>),
 }
 
@@ -85,14 +89,17 @@ impl SourceClient {
         }
         let bearer = SecretSource::from_pair(&source.bearer_token, &source.bearer_token_file)
             .map_err(|error| wrong("bearer_token", error))?;
-        let access = match (bearer, &source.basic_auth) {
-            (Some(token), _) => SourceAuth::Bearer(token),
-            (None, Some(basic)) => {
+        let key =
+            SecretSource::from_pair(&source.api_key, &source.api_key_file).map_err(|error| wrong("api_key", error))?;
+        let access = match (key, bearer, &source.basic_auth) {
+            (Some(key), _, _) if source.kind == SourceKind::Langflow => SourceAuth::ApiKey(key),
+            (Some(token), _, _) | (None, Some(token), _) => SourceAuth::Bearer(token),
+            (None, None, Some(basic)) => {
                 let password = SecretSource::from_pair(&basic.password, &basic.password_file)
                     .map_err(|error| wrong("basic_auth.password", error))?;
                 SourceAuth::Basic(basic.username.clone(), password)
             }
-            (None, None) => SourceAuth::None,
+            (None, None, None) => SourceAuth::None,
         };
         Ok(Self {
             url,
@@ -100,6 +107,7 @@ impl SourceClient {
             access,
             timeout: source.timeout,
             max_body: source.max_body,
+            takes_key: source.kind.takes_key(),
             ca_file: source.ca_file.clone(),
             client: OnceCell::new(),
             reading: Arc::new(Semaphore::new(1)),
@@ -118,7 +126,17 @@ impl SourceClient {
         route: &[&str],
         read: impl FnOnce(&str) -> Result<T, SourceError> + Send + 'static,
     ) -> Result<T, PollFailure> {
-        let body = self.get(route).await?;
+        self.fetch_page(route, &[], read).await
+    }
+
+    /// The same with parameters.
+    pub(crate) async fn fetch_page<T: Send + 'static>(
+        &self,
+        route: &[&str],
+        parameters: &[(&str, &str)],
+        read: impl FnOnce(&str) -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, PollFailure> {
+        let body = self.get(route, parameters).await?;
         let large = body.len() > INLINE;
         let read = move || page::text(&body).and_then(|text| read(&text));
         if !large {
@@ -133,14 +151,14 @@ impl SourceClient {
         Ok(reading.await.unwrap_or_else(|_| Err(malformed("reading the body failed")))?)
     }
 
-    async fn get(&self, segments: &[&str]) -> Result<Vec<u8>, PollFailure> {
+    async fn get(&self, segments: &[&str], parameters: &[(&str, &str)]) -> Result<Vec<u8>, PollFailure> {
         let route = &*segments.iter().map(|segment| format!("/{segment}")).collect::<String>();
-        let request = self.client().await?.get(self.address(segments)).headers(self.headers.clone());
+        let request = self.client().await?.get(self.address(segments, parameters)).headers(self.headers.clone());
         let request = self.authorized(request).await?;
         let response = request.send().await.map_err(|error| transport_error(route, self.timeout, &error))?;
         let status = response.status();
         if !status.is_success() {
-            let message = format!("{}HTTP {status}{}", prefix(route), remedy(status));
+            let message = format!("{}HTTP {status}{}", prefix(route), remedy(status, self.takes_key));
             return Err(PollFailure { status: Some(status), error: failed(SourceErrorReason::Status, &message) });
         }
         let too_large = || {
@@ -183,13 +201,16 @@ impl SourceClient {
         self.client.get_or_try_init(build).await
     }
 
-    fn address(&self, segments: &[&str]) -> Url {
+    fn address(&self, segments: &[&str], parameters: &[(&str, &str)]) -> Url {
         let mut url = self.url.clone();
         // A URL with a host always has path segments.
         if let Ok(mut path) = url.path_segments_mut()
             && !segments.is_empty()
         {
             path.pop_if_empty().extend(segments);
+        }
+        if !parameters.is_empty() {
+            url.query_pairs_mut().extend_pairs(parameters);
         }
         url
     }
@@ -208,6 +229,17 @@ impl SourceClient {
                 value.set_sensitive(true);
                 Ok(request.header(header::AUTHORIZATION, value))
             }
+            SourceAuth::ApiKey(key) => {
+                let value = HeaderValue::from_str(&read(key).await?);
+                let mut value = value.map_err(|_| {
+                    failed(
+                        SourceErrorReason::Secret,
+                        "the API key contains characters that are invalid in a header; replace the key",
+                    )
+                })?;
+                value.set_sensitive(true);
+                Ok(request.header("x-api-key", value))
+            }
             SourceAuth::Basic(user, None) => Ok(request.basic_auth(user, None::<&str>)),
             SourceAuth::Basic(user, Some(password)) => Ok(request.basic_auth(user, Some(read(password).await?))),
         }
@@ -224,8 +256,9 @@ fn prefix(route: &str) -> String {
     if route.is_empty() { String::new() } else { format!("{route}: ") }
 }
 
-fn remedy(status: StatusCode) -> &'static str {
+fn remedy(status: StatusCode, takes_key: bool) -> &'static str {
     match status.as_u16() {
+        401 | 403 if takes_key => "; check `api_key_file`",
         300..=399 => "; redirects are not followed, set `url` to the target",
         401 | 403 => "; check `bearer_token_file` or `basic_auth`",
         404 => "; check `url`",

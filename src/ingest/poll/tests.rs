@@ -245,7 +245,7 @@ async fn a_failing_orchestrator_is_neither_another_version_nor_empty() {
 }
 
 struct RunningPoller {
-    reports: Receiver<PollReport>,
+    reports: Receiver<SourceFindings>,
     monitoring: watch::Sender<bool>,
     stop: CancellationToken,
     tracker: TaskTracker,
@@ -261,7 +261,8 @@ fn run(source: SourceConfig, on: bool) -> RunningPoller {
 
 impl RunningPoller {
     async fn next(&mut self) -> PollReport {
-        tokio::time::timeout(DEADLINE, self.reports.recv()).await.expect("a report in time").expect("a report")
+        let found = tokio::time::timeout(DEADLINE, self.reports.recv()).await;
+        found.expect("a report in time").expect("a report").report
     }
 
     async fn end(self) {

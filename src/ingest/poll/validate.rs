@@ -47,9 +47,16 @@ fn check(source: &SourceConfig, found: &mut Vec<Problem>) {
     if source.project.as_ref().is_some_and(|project| !text::is_name(project, crate::ingest::MAX_TEXT)) {
         wrong("project", "not a valid name; use 1 to 256 bytes of text, or leave it out".to_owned());
     }
-    if let Err(message) = url(&source.url) {
+    if source.kind == SourceKind::Crewx {
+        if !source.url.is_empty() {
+            wrong("url", "`crewx` is read from a file; remove it, and set `path`".to_owned());
+        }
+    } else if source.url.is_empty() {
+        wrong("url", "is missing; it has no default".to_owned());
+    } else if let Err(message) = url(&source.url) {
         wrong("url", message);
     }
+    of_kind(source, &mut wrong);
     for (key, value, (least, most)) in [("interval", source.interval, INTERVALS), ("timeout", source.timeout, TIMEOUTS)]
     {
         if value < least || value > most {
@@ -67,13 +74,37 @@ fn check(source: &SourceConfig, found: &mut Vec<Problem>) {
                 found.extend(problems);
             }
         }
-        SourceKind::OrchestratorCc => {
+        _ => {
             for (key, given) in [("fields", source.fields.is_some()), ("status_map", !source.status_map.is_empty())] {
                 if given {
                     wrong(key, "only the kind `http-json` reads it; remove it, or change the kind".to_owned());
                 }
             }
         }
+    }
+}
+
+/// Finds keys that the kind needs or does not read.
+fn of_kind(source: &SourceConfig, wrong: &mut impl FnMut(&str, String)) {
+    let is_file = source.kind == SourceKind::Crewx;
+    match &source.path {
+        None if is_file => {
+            wrong("path", "`crewx` needs it; set the path of .crewx/traces.db or ~/.crewx/crewx.db".to_owned());
+        }
+        Some(_) if !is_file => {
+            wrong("path", "only the kind `crewx` reads it; remove it, or change the kind".to_owned())
+        }
+        _ => {}
+    }
+    if source.user_id.is_some() && source.kind != SourceKind::AutogenStudio {
+        wrong("user_id", "only the kind `autogen-studio` reads it; remove it, or change the kind".to_owned());
+    }
+    match SecretSource::from_pair(&source.api_key, &source.api_key_file) {
+        Err(message) => wrong("api_key", message.to_owned()),
+        Ok(Some(_)) if !source.kind.takes_key() => {
+            wrong("api_key", "the kind has no API key; use `bearer_token_file` or `basic_auth`".to_owned());
+        }
+        _ => {}
     }
 }
 
