@@ -4,7 +4,7 @@
 //! A second thread sends them: in order, until the target gave its verdict, so that everything arrives at least once.
 //! Neither ever delays what comes in; what is too much is dropped and counted.
 //!
-//! A new target is a file here with an [`ExportTarget`], and a line in `ExportConfig::targets`.
+//! A new target is a file here with an [`ExportTarget`], and a line in `targets`.
 
 mod batch;
 pub mod clickhouse;
@@ -20,6 +20,7 @@ mod sender;
 pub mod spans;
 mod spooler;
 mod target;
+mod targets;
 
 pub use config::{ContentMode, ExportConfig};
 pub use counters::{DropReason, ExportCounters, LaneCounters};

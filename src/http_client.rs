@@ -136,8 +136,19 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Client
 /// of the environment are ignored: a variable set for another program must not redirect notifications and the secrets in
 /// their URLs.
 pub fn build(timeout: Duration, ca_file: Option<&Path>) -> Result<reqwest::Client, ClientError> {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls(ca_file)?)
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(tls(ca_file)?).http1_only();
+    finish(builder, timeout)
+}
+
+/// The same for HTTP/2 alone, as gRPC needs it, without the upgrade from HTTP/1.1.
+pub fn build_http2(timeout: Duration, ca_file: Option<&Path>) -> Result<reqwest::Client, ClientError> {
+    let mut tls = tls(ca_file)?;
+    tls.alpn_protocols = vec![b"h2".to_vec()];
+    finish(reqwest::Client::builder().tls_backend_preconfigured(tls).http2_prior_knowledge(), timeout)
+}
+
+fn finish(builder: reqwest::ClientBuilder, timeout: Duration) -> Result<reqwest::Client, ClientError> {
+    builder
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(timeout.min(Duration::from_secs(10)))

@@ -64,7 +64,7 @@
 //! | a receiver | its file in `notify/receivers/`, and its line in the list of `notify/receivers.rs` |
 //! | a tool's hooks | its file in `ingest/hooks/`, and its line in `TOOLS` of `ingest/hooks.rs` |
 //! | a kind of polled source | its file in `ingest/poll/`, its line in `SourceKind` and in `ingest/poll.rs` |
-//! | a system that telemetry is exported to | its file in `export/`, and its line in `ExportConfig::targets` of `export/config.rs` |
+//! | a system that telemetry is exported to | its file in `export/`, and its lines in `export/config.rs` and `export/targets.rs` |
 //! | a tool's telemetry | its file in `profiles/`, and its line in `PROFILES` of `profiles.rs` |
 //! | a field of a push | `ingest/fields.rs` (names), `ingest/draft.rs` (reading), `model/update.rs`, `ingest/owned.rs`, `ingest/state/encode.rs`, and `model/agent.rs` with `fleet/agent.rs` for its effect |
 //! | an indicator of rules | its row in `rules/indicators.rs` |

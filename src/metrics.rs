@@ -15,5 +15,5 @@ mod tests;
 
 pub use fleet::write_fleet;
 pub use names::{FAMILIES, FamilyKind, FamilySpec};
-pub use own::SidecarMetrics;
+pub use own::{ExportFigures, SidecarMetrics};
 pub use page::{ExpositionFormat, ExpositionPage};

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::Engine;
+use crate::export::{DropReason, LaneCounters};
 use crate::machine::{MachineEvent, SidecarObservation};
+use crate::metrics::ExportFigures;
 use crate::model::Time;
 use crate::notify::{CAPACITY, Dispatcher};
 
@@ -15,6 +17,8 @@ const RESEND_EVERY: Duration = Duration::from_secs(60);
 const TOO_LATE: Duration = Duration::from_secs(30);
 /// With a notification that has been pending for this long the sidecar is unhealthy.
 const UNDELIVERED: Duration = Duration::from_secs(300);
+/// A batch that waits for less than this to be exported is not late.
+const EXPORT_WAIT: Duration = Duration::from_secs(10);
 /// The most deferred alerts that are released at once, so that they delay nothing else.
 const RELEASED: usize = 2_000;
 
@@ -31,6 +35,8 @@ pub(super) struct CountedStoreErrors {
     runs: [u64; 2],
     /// Failed writes of runs.
     run_errors: u64,
+    /// Failed writes of the spool of exports.
+    export_errors: u64,
 }
 
 impl Engine {
@@ -48,11 +54,12 @@ impl Engine {
         self.own.store_size("ledger", self.store.ledger.size());
         self.own.store_size("history", history.size());
         self.observe_runs();
+        let waiting = self.observe_exports(now);
         self.save_lost();
         let statuses = self.dispatcher.as_ref().map(Dispatcher::statuses).unwrap_or_default();
         let oldest = statuses.into_iter().map(|(name, status)| (name, status.borrow().oldest)).collect();
         let store_ok = self.store_ok();
-        drop(self.step(now, MachineEvent::Observed(SidecarObservation { store_ok, lag: self.lag, oldest })));
+        drop(self.step(now, MachineEvent::Observed(SidecarObservation { store_ok, lag: self.lag, oldest, waiting })));
     }
 
     /// Whether everything that is to be on disk could be written last.
@@ -84,6 +91,44 @@ impl Engine {
         let counted = std::mem::replace(&mut self.counted.run_errors, errors);
         (counted..errors).for_each(|_| self.own.store_error());
         self.own.store_size("traces", readers.size());
+    }
+
+    /// Publishes the numbers of exports. Returns since when the oldest batch waits, and for what.
+    fn observe_exports(&mut self, now: Time) -> Option<(Time, Arc<str>)> {
+        let exports = self.runs.exports().counters()?;
+        self.own.store_size("export", exports.spool.size());
+        let wall = self.clock.wall();
+        let mut waiting: Option<(Duration, &LaneCounters)> = None;
+        for lane in &exports.lanes {
+            let count = |counter: &AtomicU64| counter.load(Relaxed);
+            let age = lane.oldest().map_or(Duration::ZERO, |at| wall.since(at));
+            let figures = ExportFigures {
+                batches: count(&lane.sent_batches),
+                items: count(&lane.sent_items),
+                rejected: count(&lane.rejected_items),
+                errors: count(&lane.errors),
+                dropped: DropReason::ALL.iter().map(|it| (it.as_str(), lane.dropped(*it))).collect(),
+                waiting_bytes: count(&lane.waiting_bytes),
+                waiting_items: count(&lane.waiting_items),
+                oldest_age_seconds: age.as_secs_f64(),
+                last_success_seconds: lane.last_success().map(Time::as_secs_f64),
+            };
+            self.own.exports(lane.target, lane.signal.as_str(), &figures);
+            if age >= EXPORT_WAIT && waiting.is_none_or(|(oldest, _)| age > oldest) {
+                waiting = Some((age, lane));
+            }
+        }
+        let errors = exports.spool.errors();
+        let counted = std::mem::replace(&mut self.counted.export_errors, errors);
+        (counted..errors).for_each(|_| self.own.store_error());
+        waiting.map(|(age, lane)| {
+            let mut what = format!("{} ({})", lane.target, lane.signal.as_str());
+            let error = lane.last_error();
+            if !error.is_empty() {
+                what = format!("{what}: {error}");
+            }
+            (now.minus(age), Arc::from(what))
+        })
     }
 
     /// Whether alerts are evaluated and can be delivered; the error gives the reason.

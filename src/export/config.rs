@@ -7,9 +7,6 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clickhouse::config::ClickHouseConfig;
-use super::target::TargetSpec;
-use super::{clickhouse, otlp};
-use crate::http_client::ClientError;
 use crate::model::Problem;
 use crate::otlp::Signal;
 use crate::secret::{Secret, SecretUrl};
@@ -141,12 +138,6 @@ impl Default for OtlpExportConfig {
 impl ExportConfig {
     /// The smallest valid `max_spool`.
     pub const MIN_SPOOL: u64 = 1 << 20;
-
-    /// The configured targets. Reads `ca_file`s from disk.
-    pub fn targets(&self) -> Result<Vec<TargetSpec>, ClientError> {
-        let targets = [self.otlp.as_ref().map(otlp::target), self.clickhouse.as_ref().map(clickhouse::target)];
-        targets.into_iter().flatten().collect()
-    }
 
     /// Returns the problems of the section.
     pub fn validate(&self) -> Vec<Problem> {

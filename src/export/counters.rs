@@ -1,7 +1,7 @@
 //! Counters of the exports, by target and signal.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use crate::model::Time;
 use crate::otlp::Signal;
@@ -68,6 +68,7 @@ pub struct LaneCounters {
     pub waiting_items: AtomicU64,
     oldest: AtomicI64,
     last_success: AtomicI64,
+    last_error: Mutex<String>,
 }
 
 /// Stands for no time.
@@ -88,6 +89,7 @@ impl LaneCounters {
             waiting_items: AtomicU64::new(0),
             oldest: AtomicI64::new(NEVER),
             last_success: AtomicI64::new(NEVER),
+            last_error: Mutex::default(),
         }
     }
 
@@ -114,6 +116,17 @@ impl LaneCounters {
 
     pub(super) fn set_oldest(&self, oldest: Option<Time>) {
         self.oldest.store(oldest.map_or(NEVER, |at| at.as_millis()), Relaxed);
+    }
+
+    /// Why the last attempt failed; empty after a success.
+    pub fn last_error(&self) -> String {
+        self.last_error.lock().map(|error| error.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn set_last_error(&self, error: &str) {
+        if let Ok(mut last) = self.last_error.lock() {
+            error.clone_into(&mut last);
+        }
     }
 
     pub(super) fn succeeded(&self, now: Time) {

@@ -26,9 +26,9 @@ const MAX_QUEUED: usize = 100_000;
 
 /// Hands telemetry over, never waiting. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct ExportHandle(Option<Arc<Inner>>);
+pub struct ExportHandle(Option<Arc<ExportQueue>>);
 
-struct Inner {
+struct ExportQueue {
     queue: mpsc::SyncSender<SpoolMessage>,
     queued: Arc<AtomicUsize>,
     counters: ExportCounters,
@@ -84,7 +84,7 @@ impl ExportHandle {
     }
 }
 
-impl Inner {
+impl ExportQueue {
     fn post(&self, signal: Signal, items: usize, message: SpoolMessage) {
         let items = items.max(1);
         let is_full = self.queued.fetch_add(items, Relaxed) + items > MAX_QUEUED;
@@ -156,5 +156,5 @@ pub fn start<G: Send + 'static>(
         runtime.shutdown_background();
     };
     std::thread::Builder::new().name("export".to_owned()).spawn(work).context("start the thread of exports")?;
-    Ok(ExportHandle(Some(Arc::new(Inner { queue, queued, counters, stop }))))
+    Ok(ExportHandle(Some(Arc::new(ExportQueue { queue, queued, counters, stop }))))
 }

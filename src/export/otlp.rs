@@ -1,5 +1,6 @@
 //! OTLP out: to a collector, or to what speaks OTLP as one does.
 
+mod grpc;
 mod http;
 
 use std::sync::Arc;
@@ -15,7 +16,8 @@ const MAX_REQUEST: usize = 2 << 20;
 /// The target `export.otlp`.
 pub(super) fn target(config: &OtlpExportConfig) -> Result<TargetSpec, ClientError> {
     let transport: Arc<dyn ExportTarget> = match config.protocol {
-        OtlpProtocol::HttpProtobuf | OtlpProtocol::Grpc => Arc::new(http::OtlpHttp::new(config)?),
+        OtlpProtocol::HttpProtobuf => Arc::new(http::OtlpHttp::new(config)?),
+        OtlpProtocol::Grpc => Arc::new(grpc::OtlpGrpc::new(config)?),
     };
     Ok(TargetSpec {
         name: "otlp",

@@ -28,7 +28,7 @@ pub(super) struct Sender {
 }
 
 /// What follows a verdict.
-enum Step {
+enum AfterVerdict {
     /// The batch is settled.
     Settled,
     /// It is sent again after a pause.
@@ -60,20 +60,20 @@ impl Sender {
                 verdict = self.transport.send(self.clock.wall(), &taken.batch) => verdict,
             };
             match self.follow(&taken, verdict) {
-                Step::Settled => {
+                AfterVerdict::Settled => {
                     if !(self.spool)(SpoolMessage::Settled(self.lane, taken.last)) {
                         return;
                     }
                     wanted = if taken.last < alone_until { Wanted::One } else { Wanted::Full };
                 }
-                Step::Again(pause) => {
+                AfterVerdict::Again(pause) => {
                     wanted = Wanted::UpTo(taken.last);
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = tokio::time::sleep(pause) => {}
                     }
                 }
-                Step::Alone => {
+                AfterVerdict::Alone => {
                     alone_until = taken.last;
                     wanted = Wanted::One;
                 }
@@ -81,37 +81,37 @@ impl Sender {
         }
     }
 
-    fn follow(&mut self, taken: &Taken, verdict: ExportVerdict) -> Step {
+    fn follow(&mut self, taken: &Taken, verdict: ExportVerdict) -> AfterVerdict {
         let now = self.clock.wall();
         let (target, signal) = (self.counters.target, self.counters.signal.as_str());
         let items = taken.batch.items;
         match verdict {
             ExportVerdict::Delivered => {
                 self.delivered(items);
-                Step::Settled
+                AfterVerdict::Settled
             }
             ExportVerdict::PartlyRejected { items: rejected, message } => {
                 let rejected = rejected.min(items);
                 self.delivered(items - rejected);
                 self.counters.rejected_items.fetch_add(rejected, Relaxed);
                 tracing::warn!(target, signal, rejected, items, message, "target rejected a part of an export");
-                Step::Settled
+                AfterVerdict::Settled
             }
             ExportVerdict::Retry { error, after } => {
                 let pause = self.pace.failed(after, fastrand::f64());
                 self.failed(&error, "export failed; it is tried again");
-                Step::Again(pause)
+                AfterVerdict::Again(pause)
             }
             ExportVerdict::Unauthorized { error, after } => {
                 match self.pace.refused(now, taken.batch.at, after, fastrand::f64()) {
                     Some(pause) => {
                         self.failed(&error, "export was refused; it is tried again for an hour");
-                        Step::Again(pause)
+                        AfterVerdict::Again(pause)
                     }
                     None => {
                         self.counters.errors.fetch_add(1, Relaxed);
                         self.counters.drop_items(DropReason::Unauthorized, items);
-                        Step::Settled
+                        AfterVerdict::Settled
                     }
                 }
             }
@@ -119,11 +119,11 @@ impl Sender {
                 self.pace.reset();
                 if taken.parts > 1 {
                     self.counters.errors.fetch_add(1, Relaxed);
-                    return Step::Alone;
+                    return AfterVerdict::Alone;
                 }
                 self.failed(&error, "export was refused and is dropped");
                 self.counters.drop_items(DropReason::Refused, items);
-                Step::Settled
+                AfterVerdict::Settled
             }
         }
     }
@@ -134,6 +134,7 @@ impl Sender {
             let (target, signal) = (self.counters.target, self.counters.signal.as_str());
             tracing::info!(target, signal, "exported again");
             self.logged.clear();
+            self.counters.set_last_error("");
         }
         self.counters.succeeded(self.clock.wall());
         self.counters.sent_batches.fetch_add(1, Relaxed);
@@ -145,6 +146,7 @@ impl Sender {
         if self.logged != error {
             let (target, signal) = (self.counters.target, self.counters.signal.as_str());
             tracing::warn!(target, signal, error, "{what}");
+            self.counters.set_last_error(error);
             error.clone_into(&mut self.logged);
         }
     }

@@ -72,7 +72,7 @@ pub(super) enum SpoolMessage {
 }
 
 /// A signal for a target.
-struct Lane {
+struct ExportLane {
     target: usize,
     signal: Signal,
     counters: Arc<LaneCounters>,
@@ -105,7 +105,7 @@ struct Group {
 }
 
 /// A group that is to be written, with the lanes that it is for.
-struct Unwritten {
+struct UnwrittenGroup {
     lanes: Vec<LaneId>,
     body: Vec<u8>,
     size: u64,
@@ -118,10 +118,10 @@ pub(super) struct SpoolThread {
     spool: Spool,
     instance: String,
     targets: Vec<TargetSpec>,
-    lanes: Vec<Lane>,
+    lanes: Vec<ExportLane>,
     stripper: Stripper,
     groups: BTreeMap<(&'static str, Shape), Group>,
-    unwritten: Vec<Unwritten>,
+    unwritten: Vec<UnwrittenGroup>,
     clock: Clock,
     /// Items in the queue, shared with those who send.
     queued: Arc<AtomicUsize>,
@@ -143,9 +143,9 @@ impl SpoolThread {
         let mut lanes = Vec::new();
         for (index, target) in targets.iter().enumerate() {
             for signal in &target.signals {
-                if !lanes.iter().any(|lane: &Lane| (lane.target, lane.signal) == (index, *signal)) {
+                if !lanes.iter().any(|lane: &ExportLane| (lane.target, lane.signal) == (index, *signal)) {
                     let counters = Arc::new(LaneCounters::new(target.name, *signal));
-                    lanes.push(Lane {
+                    lanes.push(ExportLane {
                         target: index,
                         signal: *signal,
                         counters,
@@ -370,7 +370,7 @@ impl SpoolThread {
             return;
         }
         let size = group.body.len() as u64;
-        self.unwritten.push(Unwritten { lanes, body: gzip(&group.body), size, items: group.items, at: group.at });
+        self.unwritten.push(UnwrittenGroup { lanes, body: gzip(&group.body), size, items: group.items, at: group.at });
     }
 
     /// Writes the groups that are due, or all of them.
@@ -510,14 +510,14 @@ impl SpoolThread {
         lane.counters.waiting_items.store(lane.waiting.items, Relaxed);
     }
 
-    fn lane(&self, id: LaneId) -> Option<(&Lane, &'static str)> {
+    fn lane(&self, id: LaneId) -> Option<(&ExportLane, &'static str)> {
         let lane = self.lanes.get(id)?;
         Some((lane, self.targets.get(lane.target)?.name))
     }
 
     /// Answers the sender of a lane if there is something for it.
     fn serve(&mut self, id: LaneId) {
-        let Some(Lane { waiter: Some((wanted, _)), .. }) = self.lanes.get(id) else { return };
+        let Some(ExportLane { waiter: Some((wanted, _)), .. }) = self.lanes.get(id) else { return };
         if let Some(taken) = self.take(id, *wanted)
             && let Some((_, reply)) = self.lanes.get_mut(id).and_then(|lane| lane.waiter.take())
         {

@@ -22,11 +22,13 @@ pub struct SidecarObservation {
     pub lag: Duration,
     /// By receiver, since when its oldest notification is pending.
     pub oldest: BTreeMap<Arc<str>, Option<Time>>,
+    /// Since when the oldest batch waits to be exported, and for which target, with its last error.
+    pub waiting: Option<(Time, Arc<str>)>,
 }
 
 impl Default for SidecarObservation {
     fn default() -> Self {
-        Self { store_ok: true, lag: Duration::ZERO, oldest: BTreeMap::new() }
+        Self { store_ok: true, lag: Duration::ZERO, oldest: BTreeMap::new(), waiting: None }
     }
 }
 
@@ -92,6 +94,11 @@ impl Sidecar {
         delivery.error = error.map(|error| Arc::from(&*error.message)).or_else(|| delivery.error.take());
     }
 
+    /// The target that the oldest batch waits for, with its last error.
+    pub(super) fn waiting_for(&self) -> Option<&str> {
+        self.observed.waiting.as_ref().map(|(_, target)| &**target)
+    }
+
     /// Why the last attempt to send to `receiver` failed, if it did.
     pub(super) fn last_error(&self, receiver: &str) -> Option<&str> {
         self.receivers.get(receiver)?.error.as_deref()
@@ -114,6 +121,7 @@ impl Machine {
             name: Arc::from("lookout"),
             lag_seconds: lag,
             store_failing_since: *store_failing,
+            export_waiting_since: observed.waiting.as_ref().map(|(since, _)| *since),
         });
         receivers.retain(|name, _| self.receivers.contains(name));
         let receivers = self.receivers.iter().map(|name| {

@@ -201,7 +201,10 @@ impl Machine {
                 let known = Known { project, total: project.map(|project| project.agents), ..Known::default() };
                 if described.is_current { self.with_lists(described, known) } else { known }
             }
-            Subject::Sidecar { .. } => Known::default(),
+            Subject::Sidecar { .. } => {
+                let is_export = self.rules.indicator(described.rule) == Some(Indicator::ExportWaitingSeconds);
+                Known { reason: self.sidecar.waiting_for().filter(|_| is_export), ..Known::default() }
+            }
         }
     }
 

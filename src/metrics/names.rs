@@ -205,6 +205,24 @@ families! {
         "Number of agents that the shared registry does not take, which their sharing_error gives the reason for";
     REGISTRY_ERRORS = Counter "lookout_registry_errors_total" []
         "Total number of failed exchanges with the shared registry";
+    EXPORT_BATCHES = Counter "lookout_export_batches_total" ["target", "signal"]
+        "Total number of batches that the target of an export took";
+    EXPORT_ITEMS = Counter "lookout_export_items_total" ["target", "signal"]
+        "Total number of spans, data points or log records that the target of an export took";
+    EXPORT_REJECTED = Counter "lookout_export_rejected_items_total" ["target", "signal"]
+        "Total number of items that the target rejected of batches that it took";
+    EXPORT_DROPPED = Counter "lookout_export_dropped_items_total" ["target", "signal", "reason"]
+        "Total number of items dropped before the target took them, by reason: busy (too much waited to be encoded), disk (the spool can't be written), size (max_spool reached), age (max_age reached), loop (exported by this sidecar before), refused (by the target, for good), unauthorized (refused for an hour)";
+    EXPORT_ERRORS = Counter "lookout_export_errors_total" ["target", "signal"]
+        "Total number of failed attempts to export a batch";
+    EXPORT_WAITING_BYTES = Gauge "lookout_export_waiting_bytes" ["target", "signal"]
+        "Compressed bytes in the spool that wait for the target";
+    EXPORT_WAITING_ITEMS = Gauge "lookout_export_waiting_items" ["target", "signal"]
+        "Number of items in the spool that wait for the target";
+    EXPORT_OLDEST_AGE = Gauge "lookout_export_oldest_age_seconds" ["target", "signal"]
+        "Age of the oldest batch in the spool that waits for the target, in seconds";
+    EXPORT_LAST_SUCCESS = Gauge "lookout_export_last_success_timestamp_seconds" ["target", "signal"]
+        "Unix timestamp at which the target last took a batch";
     RECORD_DROPPED = Counter "lookout_record_dropped_total" []
         "Total number of inputs missing in the recording because its queue was full or a write failed";
     STOPS = Counter "lookout_stops_total" ["budget"]

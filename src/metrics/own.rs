@@ -3,6 +3,8 @@
 //! Series of closed label sets start at 0; those of a receiver exist as long as the receiver. No label value comes from
 //! ingested data.
 
+mod exports;
+mod family;
 mod process;
 mod register;
 
@@ -16,6 +18,8 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+pub use exports::ExportFigures;
 
 use super::format::ExpositionFormat;
 use super::series::SeriesWriter;
@@ -78,6 +82,7 @@ pub struct SidecarMetrics {
     registry_pending: Gauge,
     registry_refused: Gauge,
     registry_errors: Counter,
+    exports: exports::ExportMetrics,
     record_dropped: Counter,
     stops: Family<Labels<1>, Counter>,
     connections_closed: Family<Labels<1>, Counter>,
@@ -158,7 +163,7 @@ impl SidecarMetrics {
         self.store_errors.inc();
     }
 
-    /// Sets the size of a file of the store: `ledger`, `history` or `traces`.
+    /// Sets the size of a file of the store: `ledger`, `history`, `traces` or `export`.
     pub fn store_size(&self, file: &'static str, bytes: u64) {
         self.store_size.get_or_create_owned(&register::file(file)).set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use self::parser::{ParsedFamily, ParsedSample, read};
 use super::fleet::write_fleet;
 use super::series::{CHUNK, SLACK};
-use super::{ExpositionFormat, ExpositionPage, FAMILIES, FamilyKind, SidecarMetrics};
+use super::{ExportFigures, ExpositionFormat, ExpositionPage, FAMILIES, FamilyKind, SidecarMetrics};
 use crate::model::agent::{MAX_RATE_LIMITS, SERIES_PER_AGENT};
 use crate::model::alert::AlertCounts;
 use crate::model::labels::project_labels;
@@ -62,6 +62,8 @@ fn own() -> SidecarMetrics {
     let own = SidecarMetrics::new();
     own.set_receivers(&[], &[Arc::from("ops")]);
     own.registry_up(true);
+    let (dropped, last_success_seconds) = (vec![("size", 0)], Some(1.0));
+    own.exports("otlp", "traces", &ExportFigures { dropped, last_success_seconds, ..ExportFigures::default() });
     own
 }
 

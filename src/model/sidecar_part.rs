@@ -35,6 +35,8 @@ pub struct SidecarHealth {
     pub lag_seconds: f64,
     /// Since when the store has not been writable.
     pub store_failing_since: Option<Time>,
+    /// Since when the oldest batch waits to be exported.
+    pub export_waiting_since: Option<Time>,
 }
 
 impl SidecarPart {

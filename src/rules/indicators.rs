@@ -151,6 +151,10 @@ indicators! {
     StoreFailingSeconds = "store_failing_seconds": row().grows()
         .of_sidecar(|sidecar, now| Reading::since(sidecar.store_failing_since, now))
         .promql(PromQl::Unavailable("no metric exposes since when the store has failed"));
+    /// Age in seconds of the oldest batch that waits to be exported.
+    ExportWaitingSeconds = "export_waiting_seconds": row().grows()
+        .of_sidecar(|sidecar, now| Reading::since(sidecar.export_waiting_since, now))
+        .promql(PromQl::OfSidecar("lookout_export_oldest_age_seconds"));
 }
 
 impl Indicator {

@@ -54,6 +54,8 @@ pub(crate) enum Need {
     MariaDb,
     /// ClickHouse's engine as a Python module.
     ChDb,
+    /// A collector of OpenTelemetry.
+    Rotel,
 }
 
 /// Where a counterpart comes from.
@@ -72,7 +74,7 @@ enum Origin {
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
@@ -95,6 +97,7 @@ impl Need {
         Self::AutoGen,
         Self::MariaDb,
         Self::ChDb,
+        Self::Rotel,
     ];
 
     const fn origin(self) -> Origin {
@@ -121,6 +124,7 @@ impl Need {
             Self::AutoGen => Origin::Python("autogen_agentchat"),
             Self::MariaDb => Origin::Program("mariadbd", "mariadb-server"),
             Self::ChDb => Origin::Python("chdb"),
+            Self::Rotel => Origin::Python("rotel"),
             Self::OpenTelemetryNode => Origin::NodeModule(
                 "@opentelemetry/sdk-node",
                 "@opentelemetry/sdk-node@0.301.0 @opentelemetry/api@1.10.0",
@@ -135,10 +139,7 @@ impl Need {
             Origin::Program(program, _) | Origin::Node(program, _) => {
                 env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(program).is_file()))
             }
-            Origin::Python(package) => {
-                let of_version = fs::read_dir(python().join("../lib")).into_iter().flatten().flatten();
-                of_version.map(|it| it.path().join("site-packages")).any(|dir| dir.join(package).is_dir())
-            }
+            Origin::Python(package) => package_folder(package).is_some(),
             Origin::NodeModule(module, _) => node_modules().iter().any(|dir| dir.join(module).is_dir()),
             Origin::Module(module, _) => succeeds(Command::new("python3").args(["-c", &format!("import {module}")])),
         }
@@ -148,6 +149,17 @@ impl Need {
 /// The folder of programs of that virtual environment.
 pub(crate) fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("target/counterparts/python/bin")
+}
+
+/// The folder of a package in that virtual environment.
+fn package_folder(package: &str) -> Option<PathBuf> {
+    let of_version = fs::read_dir(python().join("../lib")).into_iter().flatten().flatten();
+    of_version.map(|it| it.path().join("site-packages").join(package)).find(|dir| dir.is_dir())
+}
+
+/// The program of rotel's package.
+pub(crate) fn rotel() -> Option<PathBuf> {
+    package_folder("rotel").map(|dir| dir.join("rotel-agent"))
 }
 
 /// The folder of Node modules that belongs to the programs on the path: next to them, or npm's global one.

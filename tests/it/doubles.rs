@@ -2,6 +2,7 @@
 
 pub(crate) mod clickhouse;
 pub(crate) mod flows;
+pub(crate) mod collector;
 pub(crate) mod mailbox;
 pub(crate) mod mariadb;
 pub(crate) mod model;

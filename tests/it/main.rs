@@ -27,6 +27,7 @@ mod docs;
 #[allow(dead_code, reason = "a double offers what tests take up")]
 mod doubles;
 mod durability;
+mod export;
 mod faults;
 mod hooks;
 mod hostile;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
         storms::trials(),
         mail::trials(),
         durability::trials(),
+        export::trials(),
         faults::trials(),
         reload::trials(),
         runs::trials(),

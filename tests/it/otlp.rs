@@ -2,7 +2,7 @@
 
 mod counting;
 mod doctor;
-mod private;
+pub(crate) mod private;
 mod rejections;
 mod restarts;
 

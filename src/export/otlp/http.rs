@@ -18,9 +18,9 @@ use crate::secret::{Secret, SecretSource, SecretUrl};
 use crate::text::clean;
 
 /// Most of an answer that is read, in bytes.
-const MAX_ANSWER: usize = 64 * 1024;
+pub(super) const MAX_ANSWER: usize = 64 * 1024;
 /// Longest message of a target that is repeated, in bytes.
-const MAX_MESSAGE: usize = 200;
+pub(super) const MAX_MESSAGE: usize = 200;
 
 /// Sends by HTTP.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ pub(super) fn unreachable(host: &str, error: reqwest::Error) -> String {
 }
 
 /// What an answer means, by the specification of OTLP and, for refusals of the sender, as for receivers.
-fn verdict(host: &str, status: u16, after: Option<Duration>, signal: Signal, body: &[u8]) -> ExportVerdict {
+pub(super) fn verdict(host: &str, status: u16, after: Option<Duration>, signal: Signal, body: &[u8]) -> ExportVerdict {
     let answered = format!("{host} answered {status}");
     match status {
         200..=299 => taken(body),

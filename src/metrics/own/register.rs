@@ -4,8 +4,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Metric, Registry, Unit};
+use prometheus_client::registry::Registry;
 
+use super::family::add;
 use super::{
     CONNECTIONS_CLOSED, EVALUATION_BOUNDS, FloatGauge, HISTORY_DROPPED, Labels, LatencyHistogram, QUEUES,
     SidecarMetrics,
@@ -43,6 +44,7 @@ impl SidecarMetrics {
         let registry_pending = add(&mut registry, &names::REGISTRY_PENDING, Gauge::default());
         let registry_refused = add(&mut registry, &names::REGISTRY_REFUSED, Gauge::default());
         let registry_errors = add(&mut registry, &names::REGISTRY_ERRORS, Counter::default());
+        let exports = super::exports::ExportMetrics::new(&mut registry);
         let record_dropped = add(&mut registry, &names::RECORD_DROPPED, Counter::default());
         let stops = add(&mut registry, &names::STOPS, Family::default());
         let connections_closed = add(&mut registry, &names::CONNECTIONS_CLOSED, Family::default());
@@ -74,6 +76,7 @@ impl SidecarMetrics {
             registry_pending,
             registry_refused,
             registry_errors,
+            exports,
             record_dropped,
             stops,
             connections_closed,
@@ -108,18 +111,6 @@ impl SidecarMetrics {
         }
         own
     }
-}
-
-/// Registers `metric` under the family's name and gives back a handle to it.
-fn add<M: Metric + Clone>(registry: &mut Registry, family: &names::FamilySpec, metric: M) -> M {
-    // The client adds `_total` and the unit to the name by itself.
-    match family.unit().and_then(|unit| Some((unit, family.base().strip_suffix(unit)?.strip_suffix('_')?))) {
-        Some((unit, name)) => {
-            registry.register_with_unit(name, family.help, Unit::Other(unit.to_owned()), metric.clone());
-        }
-        None => registry.register(family.base(), family.help, metric.clone()),
-    }
-    metric
 }
 
 fn label(family: &names::FamilySpec, index: usize) -> &'static str {

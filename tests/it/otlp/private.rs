@@ -72,6 +72,20 @@ pub(super) fn recordings_stay_private() {
     }
 }
 
+/// Texts of the recordings that are content or name a person.
+pub(crate) fn contents() -> BTreeSet<String> {
+    let mut found: BTreeSet<String> =
+        ["How many items", "devbox\",process_owner", "dev@", "sk-ant", "sk-proj", "Bearer "].map(str::to_owned).into();
+    let mut ids = BTreeSet::new();
+    for recording in recordings().into_iter().filter(|recording| recording.encoding == JSON) {
+        let tree: Value = serde_json::from_slice(&recording.plain()).expect("JSON");
+        collect(&tree, &PRIVATE, &mut found);
+        collect(&tree, &IDS, &mut ids);
+    }
+    found.retain(|value| !ids.contains(value));
+    found
+}
+
 /// Attributes about a person, or with prompts and outputs.
 const PRIVATE: [&str; 9] = [
     "prompt",
