@@ -1,8 +1,8 @@
 //! Test doubles of the services that notifications go to and that agents use. They fail on command.
 
 pub(crate) mod clickhouse;
-pub(crate) mod flows;
 pub(crate) mod collector;
+pub(crate) mod flows;
 pub(crate) mod mailbox;
 pub(crate) mod mariadb;
 pub(crate) mod model;
