@@ -210,7 +210,7 @@ fn started(path: &Path) -> RunsHandle {
     let settings = RunsSettings::new(&config, &OtlpConfig::default());
     let clock = Clock::system();
     let store = TraceStore::open(Some(path), settings.limits, clock.wall()).unwrap();
-    start(store, &settings, ExportHandle::default(), clock, ()).unwrap()
+    start(store, &settings, ExportHandle::default(), clock, None, ()).unwrap()
 }
 
 fn decoded(body: &[u8]) -> ExportTraceServiceRequest {

@@ -152,15 +152,15 @@ impl RunningSidecar {
         for damaged in restored.damaged.iter().chain(&saved.damaged) {
             tracing::error!(moved_to = %damaged.display(), "store file was damaged and moved aside; starting with an empty one");
         }
+        let (handle, queues) = EngineHandle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
         let exports = open_exports(&config, &clock, &supervisor).await?;
-        let runs = open_runs(&config, exports, &clock, &supervisor).await?;
+        let runs = open_runs(&config, exports, handle.clone(), &clock, &supervisor).await?;
         let counting = std::mem::take(&mut saved.counting);
         let profiles = otlp::restore_profiles(counting, &config, &clock, &store.history).await;
         let own = Arc::new(SidecarMetrics::new());
         own.reloaded(clock.wall(), true);
         let history = store.history.clone();
         let (monitoring, polls_on) = watch::channel(true);
-        let (handle, queues) = EngineHandle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
         let recorder = recorder(options.record.as_ref().or(config.record.path.as_ref()), &config, &clock)?;
         let (engine_own, engine_store) = (Arc::clone(&own), store.clone());
         let parts = EngineParts {
@@ -360,6 +360,7 @@ fn exit_after(timeout: Duration) -> std::sync::mpsc::Sender<()> {
 async fn open_runs(
     config: &Config,
     exports: ExportHandle,
+    engine: EngineHandle,
     clock: &Clock,
     supervisor: &Supervisor,
 ) -> anyhow::Result<RunsHandle> {
@@ -368,7 +369,7 @@ async fn open_runs(
     let start = move || {
         let store =
             TraceStore::open(path.as_deref(), settings.limits, clock.wall()).context("open the store of runs")?;
-        engine::runs::start(store, &settings, exports, clock, guard)
+        engine::runs::start(store, &settings, exports, clock, Some(engine), guard)
     };
     tokio::task::spawn_blocking(start).await?
 }

@@ -14,6 +14,7 @@ mod project;
 mod rate_limits;
 mod removal;
 mod restore;
+mod runs;
 mod sources;
 mod telemetry;
 mod usage;
@@ -86,6 +87,8 @@ pub struct Fleet {
     usage: Arc<str>,
     /// The source of agents that were first reported by telemetry.
     otlp: Arc<str>,
+    /// The source of agents that were first reported by a run.
+    runs: Arc<str>,
     changes: Changes,
 }
 
@@ -112,6 +115,7 @@ impl Fleet {
             hooks: Arc::from("hooks"),
             usage: Arc::from("usage"),
             otlp: Arc::from("otlp"),
+            runs: Arc::from("runs"),
             changes: Changes::default(),
             settings: settings.clone(),
         };

@@ -33,7 +33,7 @@ use crate::fleet::{self, ChunkedPush, Fleet, IngestOutcome};
 use crate::ingest::UsageBatch;
 use crate::model::{
     AgentTelemetry, Batch, Changes, ClosedAlert, DeliveryReport, Finding, Fingerprint, HistoryRow, Hook, Notice,
-    PollReport, ReceiverPolicy, Silence, Time,
+    PollReport, ReceiverPolicy, RunSummary, Silence, Time,
 };
 use crate::rules::{RuleSet, Rules};
 use digest::Digest;
@@ -73,6 +73,8 @@ pub enum MachineEvent<'a> {
     Poll(PollReport),
     /// Telemetry of agents arrived.
     Telemetry(Vec<AgentTelemetry>),
+    /// Runs began or ended.
+    Runs(Vec<RunSummary>),
     /// A silence is created, or the one with its id is changed.
     Silence(Silence),
     /// A silence is expired before its end.
@@ -274,6 +276,7 @@ impl Machine {
             }
             MachineEvent::Poll(mut report) => effects.ingested = self.fleet.poll(now, &mut report),
             MachineEvent::Telemetry(telemetry) => effects.ingested = self.fleet.telemetry(now, &telemetry),
+            MachineEvent::Runs(runs) => effects.ingested = self.fleet.runs(now, &runs),
             MachineEvent::Silence(silence) => {
                 let done = self.alerts.silence(now, silence);
                 self.add_or_refuse(now, done, &mut effects);

@@ -2,6 +2,7 @@
 //! them consistent. It does no I/O, reads no clock and makes no policy.
 
 pub mod agent;
+pub mod agent_runs;
 pub mod agent_telemetry;
 pub mod alert;
 pub mod bounded;
@@ -47,6 +48,7 @@ pub mod windows;
 
 pub use crate::clock::{Time, WallClock};
 pub use agent::{Agent, AgentStatus, RateLimit, Task, TokenType, UsageOwner};
+pub use agent_runs::{AgentRuns, DescribedRun, RunSummary, UsualRuns};
 pub use agent_telemetry::{AgentTelemetry, ChannelStats, EndedTask, TelemetryChannel, TelemetryChannels};
 pub use alert::{Alert, AlertCounts, AlertState, ClosedAlert, ReceiverState, Undelivered, Worst};
 pub use bounded::BoundedMap;

@@ -110,6 +110,8 @@ pub struct RunChanges {
     pub stats: Contribution,
     /// Runs that ended, by id.
     pub ended: Vec<TraceId>,
+    /// Runs with a beginning that is known and that have not ended, by id, each once.
+    pub began: Vec<TraceId>,
 }
 
 /// A run in memory.
@@ -128,6 +130,8 @@ struct OpenRun {
     has_children: bool,
     /// Whether its end has been reported in [`RunChanges::ended`].
     end_reported: bool,
+    /// Whether it has been reported in [`RunChanges::began`].
+    begin_reported: bool,
 }
 
 /// All runs that may still change.
@@ -276,6 +280,8 @@ impl RunBook {
                     has_deadline: true,
                     has_children: true,
                     end_reported,
+                    // Again, since the fleet may have missed it.
+                    begin_reported: false,
                 },
             );
         }
@@ -513,6 +519,9 @@ impl RunBook {
             open.end_reported |= ends;
             self.idle.insert(id);
             changes.ended.extend(ends.then_some(id));
+            let begins = open.run.status == RunStatus::Running && open.run.is_rooted && !open.begin_reported;
+            open.begin_reported |= begins;
+            changes.began.extend(begins.then_some(id));
             changes.runs.push(open.run.clone());
         }
         changes.stats.retain(|_, cell| !cell.is_empty());
@@ -708,7 +717,16 @@ fn due(run: &Run, timeout: Duration) -> Time {
 
 fn new_run(run: Run, root: Option<RunPart>) -> OpenRun {
     let (rested, counted) = (Vec::new(), Contribution::new());
-    OpenRun { run, root, rested, counted, has_deadline: false, has_children: false, end_reported: false }
+    OpenRun {
+        run,
+        root,
+        rested,
+        counted,
+        has_deadline: false,
+        has_children: false,
+        end_reported: false,
+        begin_reported: false,
+    }
 }
 
 impl OpenRun {

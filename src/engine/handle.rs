@@ -10,7 +10,7 @@ use super::view::View;
 use super::{AlertFilter, AlertView, EngineSettings, SilenceError};
 use crate::ingest::{DecodedPush, UsageBatch};
 use crate::machine::AlertExplanation;
-use crate::model::{Batch, Fingerprint, Hook, PollReport, Rejected, Silence, TelemetryUpdate};
+use crate::model::{Batch, Fingerprint, Hook, PollReport, Rejected, RunSummary, Silence, TelemetryUpdate};
 use crate::store::StoreError;
 
 /// Sends to the engine. Cheap to clone.
@@ -41,6 +41,8 @@ pub enum Bulk {
     Usage(DecodedPush<UsageBatch<'static>>, DecodePermit, oneshot::Sender<Result<(Accepted, Logged), IngestError>>),
     /// The outcome of a poll.
     Poll(PollReport),
+    /// Runs that began or ended.
+    Runs(Vec<RunSummary>),
     /// The agents' part of an export of telemetry, and a channel for when it was applied.
     Telemetry(TelemetryUpdate, oneshot::Sender<()>),
 }
@@ -184,6 +186,14 @@ impl EngineHandle {
     /// Sends the outcome of a poll; waits while the queue is full.
     pub async fn poll(&self, report: PollReport) -> Result<(), Stopped> {
         self.bulk.send(Bulk::Poll(report)).await.map_err(|_| Stopped)
+    }
+
+    /// Sends runs that began or ended without waiting; what does not fit into the queue is returned, to be sent later.
+    pub fn runs(&self, runs: Vec<RunSummary>) -> Vec<RunSummary> {
+        match self.bulk.try_send(Bulk::Runs(runs)) {
+            Err(mpsc::error::TrySendError::Full(Bulk::Runs(runs))) => runs,
+            _ => Vec::new(),
+        }
     }
 
     /// Sends the agents' part of telemetry; waits while the queue is full. A read that begins after `done` was answered

@@ -66,6 +66,16 @@ impl Engine {
                 self.answer_usage(now, taken, body, reply);
             }
             Bulk::Poll(report) => self.poll(now, report),
+            Bulk::Runs(runs) => {
+                if let Some(recorder) = &self.recorder {
+                    recorder.record(now, RecordedInput::Runs(runs.clone()));
+                }
+                let taken = self.update(now, MachineEvent::Runs(runs));
+                self.count(InputKind::Runs, &taken);
+                for rejected in &taken.rejected {
+                    tracing::debug!(name = rejected.name, error = rejected.error, "run of an agent rejected");
+                }
+            }
             Bulk::Telemetry(TelemetryUpdate { agents, counting }, done) => {
                 self.machine.note_counting(counting);
                 let taken = self.update(now, MachineEvent::Telemetry(agents));

@@ -87,6 +87,7 @@ impl Engine {
             resend_at: now,
         };
         engine.restore(now, restored, saved);
+        engine.runs.in_progress(engine.machine.fleet().runs_in_progress());
         engine.stop_orders.send_replace(Arc::new(engine.machine.stop_orders().clone()));
         (engine, reports_end)
     }

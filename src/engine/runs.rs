@@ -3,22 +3,26 @@
 //! A sender is answered once the group that its spans are in was committed. What a failed commit did not write is written
 //! with the next; until then senders get an error and try again, and what they send again is recognised.
 
+mod counters;
 mod outgoing;
+mod sampler;
+mod summaries;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::handle::EngineHandle;
 use outgoing::Outgoing;
 
 use crate::clock::Clock;
 use crate::export::ExportHandle;
 use crate::model::run_stats::Contribution;
-use crate::model::{Capture, RegisteredAgent, Run, RunSource, Sketch, Span, SpanId, SpanReport, Time, TraceId};
+use crate::model::{Capture, RegisteredAgent, Run, RunSource, Span, SpanId, SpanReport, Time, TraceId};
 use crate::otlp::config::OtlpConfig;
 use crate::otlp::wire::ExportTraceServiceRequest;
 use crate::profiles::spans::SpanReader;
@@ -28,6 +32,9 @@ use crate::runs::turns::TurnChange;
 use crate::runs::{RunBook, RunChanges, RunEnd, RunStart, SpanOutcome};
 use crate::store::StoreError;
 use crate::store::traces::{TraceBatch, TraceLimits, TraceReaders, TraceStore};
+pub use counters::RunCounters;
+use sampler::Sampler;
+use summaries::SummaryQueue;
 
 /// Messages that wait.
 const QUEUE: usize = 1_024;
@@ -85,6 +92,7 @@ enum RunsMessage {
     Finish(TraceId, Box<RunEnd>),
     FinishSession(Arc<str>, Box<RunEnd>),
     AgentsEnded(Vec<(Arc<str>, Arc<str>)>),
+    InProgress(Vec<(Arc<str>, Arc<str>, TraceId)>),
     Alerting(HashSet<(Arc<str>, Arc<str>)>),
     Register(Box<Registration>, RunsReply<(RegisteredAgent, bool)>),
     Saw(Vec<Registration>),
@@ -121,35 +129,6 @@ impl RunsSettings {
             sample: config.sample,
         }
     }
-}
-
-/// Counters of runs.
-#[derive(Debug, Default)]
-pub struct RunCounters {
-    /// Spans that arrived.
-    pub received: AtomicU64,
-    /// Spans that were stored.
-    pub stored: AtomicU64,
-    /// Spans that were sent again.
-    pub duplicate: AtomicU64,
-    /// Spans over the limit of a trace.
-    pub trace_full: AtomicU64,
-    /// Spans of no agent.
-    pub not_of_agents: AtomicU64,
-    /// Spans of runs whose spans are not kept.
-    pub sampled_out: AtomicU64,
-    /// Messages of hooks and polls that were dropped as too much waited.
-    pub busy: AtomicU64,
-    /// Whether the alerts of agents matter, as not all runs keep their spans.
-    pub samples: AtomicBool,
-    /// Agents in the registry.
-    pub agents: AtomicU64,
-    /// Runs that ended.
-    pub ended: AtomicU64,
-    /// Runs that were deleted to stay within the limits.
-    pub pruned: AtomicU64,
-    /// Milliseconds from arrival to disk: of the last group.
-    pub last_commit_ms: AtomicU64,
 }
 
 /// Sends to the thread. Cheap to clone.
@@ -280,6 +259,13 @@ impl RunsHandle {
         }
     }
 
+    /// The runs (project, agent, run) that were in progress before a restart; those that are not are reported.
+    pub fn in_progress(&self, runs: Vec<(Arc<str>, Arc<str>, TraceId)>) {
+        if !runs.is_empty() {
+            self.post(RunsMessage::InProgress(runs));
+        }
+    }
+
     /// The agents (project, name) with a firing alert; their runs keep their spans.
     pub fn alerting(&self, agents: HashSet<(Arc<str>, Arc<str>)>) {
         self.post(RunsMessage::Alerting(agents));
@@ -382,6 +368,7 @@ struct RunsThread {
     group_spans: usize,
     prune_at: Time,
     deletions: VecDeque<Deletion>,
+    summaries: SummaryQueue,
 }
 
 #[derive(Default)]
@@ -398,50 +385,13 @@ impl Unwritten {
     }
 }
 
-/// Decides which runs keep their spans: failed ones, slow ones, those of agents with an alert, and a share of the rest.
-#[derive(Debug)]
-struct Sampler {
-    share: f64,
-    alerting: HashSet<(Arc<str>, Arc<str>)>,
-    /// Durations of the runs of each agent (project, name).
-    durations: HashMap<(Arc<str>, Arc<str>), Sketch>,
-}
-
-/// Agents whose durations are remembered; beyond it they are forgotten and learnt again.
-const MAX_SAMPLED_AGENTS: usize = 10_000;
-/// The slowest share of an agent's runs, which keep their spans.
-const SLOWEST: f64 = 0.01;
-
-impl Sampler {
-    fn new(share: f64) -> Self {
-        Self { share, alerting: HashSet::new(), durations: HashMap::new() }
-    }
-
-    fn keeps(&mut self, run: &Run) -> bool {
-        if self.share >= 1.0 {
-            return true;
-        }
-        let agent = (Arc::clone(&run.project), Arc::clone(&run.agent));
-        if self.durations.len() > MAX_SAMPLED_AGENTS {
-            self.durations.clear();
-        }
-        let ms = run.ended_at.map_or(0.0, |ended| ended.since(run.started_at).as_secs_f64() * 1000.0);
-        let durations = self.durations.entry(agent.clone()).or_default();
-        let is_slow = durations.quantile(1.0 - SLOWEST).is_some_and(|slow| ms > slow);
-        durations.add(ms);
-        // The ids are random: their first digits decide.
-        let [a, b, c, d, ..] = *run.id.as_bytes();
-        let drawn = f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX);
-        run.status.is_failure() || is_slow || self.alerting.contains(&agent) || drawn < self.share
-    }
-}
-
 /// Opens the store and starts the thread; `watch` is held for as long as it runs.
 pub fn start(
     mut store: TraceStore,
     settings: &RunsSettings,
     exports: ExportHandle,
     clock: Clock,
+    engine: Option<EngineHandle>,
     watch: impl Send + 'static,
 ) -> anyhow::Result<RunsHandle> {
     store.set_limits(settings.limits);
@@ -464,6 +414,7 @@ pub fn start(
         group_spans: 0,
         prune_at: now,
         deletions: VecDeque::new(),
+        summaries: SummaryQueue::new(engine),
     };
     for id in thread.store.unfinished(now.minus(RECENT.0), RECENT.1)? {
         thread.bring_back(now, id);
@@ -591,6 +542,7 @@ impl RunsThread {
                 }
             }
             RunsMessage::AgentsEnded(agents) => self.book.agents_ended(now, &agents.into_iter().collect()),
+            RunsMessage::InProgress(runs) => self.summaries.reconcile(now, &self.store, runs),
             RunsMessage::Alerting(agents) => self.sampler.alerting = agents,
             RunsMessage::Register(registration, reply) => match self.registry.register(now, *registration) {
                 Ok((agent, is_new)) => {
@@ -765,6 +717,8 @@ impl RunsThread {
         let changes = self.book.take_changes(now);
         self.counters.ended.fetch_add(changes.ended.len() as u64, Relaxed);
         self.outgoing.prepare(now, &self.book, &mut self.registry, &changes.ended);
+        let lost = self.summaries.report(&self.book, &changes);
+        self.counters.busy.fetch_add(lost, Relaxed);
         let sampled_out = self.sample_out(&changes.ended);
         self.take(changes);
         if !sampled_out.is_empty() {
@@ -882,5 +836,5 @@ pub(crate) fn in_memory() -> RunsHandle {
     let settings = RunsSettings::new(&config, &OtlpConfig::default());
     let clock = Clock::system();
     let store = TraceStore::open(None, settings.limits, clock.wall()).expect("a store in memory");
-    start(store, &settings, ExportHandle::default(), clock, ()).expect("a thread")
+    start(store, &settings, ExportHandle::default(), clock, None, ()).expect("a thread")
 }

@@ -53,6 +53,8 @@ impl Fleet {
         self.end_rate_limit(now, slot);
         self.expire_telemetry_activity(now, slot);
         self.end_rate_limit_wait(now, slot);
+        self.expire_runs(now, slot);
+        let forget_after = self.settings.agents.forget_after;
         let Some(agent) = self.state.agents.get(slot) else { return };
         // Reports during our own downtime are not known, so all periods count from our start at the earliest.
         let last_seen =
@@ -63,6 +65,9 @@ impl Fleet {
         let expires_after_stale =
             stale_at.filter(|at| *at >= expires_at).map(|at| at.plus(self.settings.agents.timeout));
         let expires_at = expires_after_stale.unwrap_or(expires_at);
+        // A run in progress reports nothing until it ends.
+        let is_running = agent.ttl.is_none() && agent.runs.as_ref().is_some_and(|runs| !runs.running().is_empty());
+        let expires_at = if is_running { expires_at.max(now.plus(forget_after)) } else { expires_at };
         if let Some(limited) = &agent.limited {
             self.agent_deadlines.schedule(slot, limited.ends());
         }

@@ -71,6 +71,9 @@ impl Fleet {
         if let Some(sessions) = &mut agent.sessions {
             Arc::make_mut(sessions).clamp_times(now);
         }
+        if let Some(runs) = &mut agent.runs {
+            Arc::make_mut(runs).clamp_times(now);
+        }
         agent.project = Arc::clone(&project.name);
         agent.project_slot = project_slot;
         agent.labels = agent_labels(&agent.project, &agent.name);

@@ -192,6 +192,7 @@ impl Simulation {
                 self.step(MachineEvent::Usage(decode_usage(text(body)?).map_err(|error| error.to_string())?))
             }
             RecordedInput::Hook(hook) => self.step(MachineEvent::Hook(hook.clone())),
+            RecordedInput::Runs(runs) => self.step(MachineEvent::Runs(runs.clone())),
             RecordedInput::Poll { source, result } => {
                 let result = match result {
                     Ok(bodies) => Ok(decode_states(bodies, now).map_err(|error| error.to_string())?),

@@ -8,6 +8,7 @@ mod messages;
 mod own;
 mod receivers;
 mod restarts;
+mod runs;
 mod spending;
 mod values;
 

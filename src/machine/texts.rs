@@ -7,7 +7,7 @@ use super::{AlertExplanation, AlertFilter, AlertView, Machine, NotificationStatu
 use crate::alerts;
 use crate::model::{
     ActiveRateLimit, Agent, AgentStatus, Alert, AlertState, Budget, Class, ClosedAlert, Component, ComponentStatus,
-    Ending, Fingerprint, Level, Notice, Project, Subject, Time, Worst,
+    DescribedRun, Ending, Fingerprint, Level, Notice, Project, Subject, Time, Worst,
 };
 use crate::rules::{AlertTexts, Indicator, TemplateData};
 
@@ -156,6 +156,7 @@ impl Machine {
             expected: known.project.map(|project| project.wanted.unwrap_or(project.expected)),
             until,
             provider: shared(&known.limits),
+            run: self.run_of(now, rule, known.agent).filter(|_| described.is_current),
             ..TemplateData::new(subject, level, now, self.fleet.time_zone())
         };
         match resolved {
@@ -246,6 +247,17 @@ impl Machine {
             _ => (None, None),
         };
         (used, budget)
+    }
+
+    /// The run of `agent` that `rule` is about.
+    fn run_of<'a>(&self, now: Time, rule: &str, agent: Option<&'a Agent>) -> Option<DescribedRun<'a>> {
+        let runs = agent?.runs.as_ref()?;
+        match self.rules.indicator(rule)? {
+            Indicator::RunSeconds => runs.slowest(now),
+            Indicator::RunCostUsd => runs.costliest(),
+            Indicator::Runs | Indicator::RunErrors => runs.failure(),
+            _ => None,
+        }
     }
 
     /// Whether a budget stopped `agent`: `stopped`, `ordered` while it has yet to obey, else nothing.

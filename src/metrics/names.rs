@@ -131,6 +131,24 @@ families! {
         "Total number of ended tasks of the agent, by outcome";
     AGENT_REVIEWS = Counter "orchestrator_agent_reviews_total" ["project", "agent_name", "result"]
         "Total number of reviews of the agent's work, by result";
+    AGENT_RUNS = Counter "orchestrator_agent_runs_total" ["project", "agent_name", "status"]
+        "Total number of ended runs of the agent, by status: ok, error, abandoned";
+    AGENT_RUNS_ACTIVE = Gauge "orchestrator_agent_runs_active" ["project", "agent_name"]
+        "Number of runs of the agent in progress, at most 64";
+    AGENT_RUN_DURATION = Counter "orchestrator_agent_run_duration_seconds_total" ["project", "agent_name"]
+        "Total duration of ended runs of the agent, in seconds";
+    AGENT_RUN_COST = Counter "orchestrator_agent_run_cost_usd_total" ["project", "agent_name"]
+        "Total cost of ended runs of the agent, in US dollars";
+    AGENT_FALLBACKS = Counter "orchestrator_agent_fallbacks_total" ["project", "agent_name"]
+        "Total number of calls of another model or provider right after a failed one, in ended runs of the agent";
+    AGENT_RUN_LONGEST = Gauge "orchestrator_agent_run_longest_seconds" ["project", "agent_name"]
+        "Seconds of the longest run in progress, or of the last one that ended within an hour if that took longer";
+    AGENT_RUN_P95 = Gauge "orchestrator_agent_run_p95_seconds" ["project", "agent_name"]
+        "Seconds that 95 % of the last 64 ended runs of the agent took at most, of at least 20";
+    AGENT_RUN_LAST_COST = Gauge "orchestrator_agent_run_last_cost_usd" ["project", "agent_name"]
+        "Cost of the last run of the agent that ended within an hour, in US dollars";
+    AGENT_RUN_MEDIAN_COST = Gauge "orchestrator_agent_run_median_cost_usd" ["project", "agent_name"]
+        "Median cost of the last 64 ended runs of the agent, of at least 20, in US dollars";
     REQUEST_DURATION = Histogram "orchestrator_request_duration_seconds" ["project"]
         "Duration of requests to a model in seconds, as reported by telemetry";
     TASK_DURATION = Histogram "orchestrator_task_duration_seconds" ["project"]

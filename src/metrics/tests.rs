@@ -273,7 +273,7 @@ fn a_large_page_is_the_same_in_chunks_and_as_gzip() {
         let families = read(&text, ExpositionFormat::OpenMetrics);
         let up = families.iter().find(|family| family.name == "orchestrator_agent_up").expect("it");
         assert_eq!(up.samples.len(), 500);
-        assert_eq!(families.iter().filter(|family| family.name.starts_with("orchestrator_agent_")).count(), 28);
+        assert_eq!(families.iter().filter(|family| family.name.starts_with("orchestrator_agent_")).count(), 37);
     }
 
     let mut taken = 0;

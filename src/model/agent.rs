@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ActiveRateLimit, Count, Sessions, Spending, Sum, Time};
+use super::{ActiveRateLimit, AgentRuns, Count, Sessions, Spending, Sum, Time};
 
 /// Rate limits kept per agent: the four kinds of two providers.
 pub const MAX_RATE_LIMITS: usize = 8;
 /// Series that one agent has if every metric family has a value for it. Each agent counts as this many against the series
 /// cap, so that a known agent never loses a series.
-pub const SERIES_PER_AGENT: usize = 66;
+pub const SERIES_PER_AGENT: usize = 77;
 
 /// What an agent is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -293,6 +293,9 @@ pub struct Agent {
     /// Its sessions, if it is reported by hooks; shared with snapshots until they change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<Arc<Sessions>>,
+    /// Its runs, once one was reported; shared with snapshots until they change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<Arc<AgentRuns>>,
 }
 
 fn empty() -> Arc<str> {
@@ -356,6 +359,7 @@ impl Agent {
             day_cost_usd: 0.0,
             spending: None,
             sessions: None,
+            runs: None,
         }
     }
 

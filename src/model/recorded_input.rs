@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Fingerprint, Hook, Silence, SourceError};
+use super::{Fingerprint, Hook, RunSummary, Silence, SourceError};
 
 /// One input.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub enum RecordedInput {
         /// What it reported, as bodies of `POST /api/state`, one per project; or why the poll failed.
         result: Result<Vec<String>, SourceError>,
     },
+    /// Runs that began or ended.
+    Runs(Vec<RunSummary>),
     /// A silence that was created or changed.
     Silence(Silence),
     /// A silence that was expired early.

@@ -24,11 +24,13 @@ pub enum InputKind {
     Logs,
     /// LiteLLM callbacks.
     Callback,
+    /// Runs that began or ended.
+    Runs,
 }
 
 impl InputKind {
     /// All kinds, in the order of the variants.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::State,
         Self::Usage,
         Self::Hooks,
@@ -38,6 +40,7 @@ impl InputKind {
         Self::Traces,
         Self::Logs,
         Self::Callback,
+        Self::Runs,
     ];
 
     /// The label value.
@@ -52,6 +55,7 @@ impl InputKind {
             Self::Traces => "traces",
             Self::Logs => "logs",
             Self::Callback => "callback",
+            Self::Runs => "runs",
         }
     }
 
@@ -67,6 +71,7 @@ impl InputKind {
             Self::Hooks => &[Malformed, TooLarge, Busy, SeriesCap],
             Self::Poll => &[Name, Status, Value, Limit, SeriesCap, UsageOwner],
             Self::Telemetry => &[SeriesCap, UsageOwner],
+            Self::Runs => &[SeriesCap],
             Self::Metrics => &[
                 Malformed,
                 TooLarge,

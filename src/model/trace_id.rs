@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A trace, or a run, whose id is often that of its first trace: 16 bytes, never all zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,6 +80,13 @@ macro_rules! shown_as_hex {
         impl Serialize for $id {
             fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
                 out.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $id {
+            fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(input)?;
+                Self::parse(&text).ok_or_else(|| serde::de::Error::custom("expected hexadecimal digits of an id"))
             }
         }
     )*};

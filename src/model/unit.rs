@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
-use crate::text::number::{short, shortest};
+use crate::text::number::{dollars, short, shortest};
 
 /// What a rule's value is a number of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub enum Unit {
     Seconds,
     /// A ratio, 1 is all.
     Ratio,
+    /// US dollars.
+    Dollars,
     /// The place of a word in a list; the number itself means nothing to people.
     Word,
 }
@@ -30,6 +32,7 @@ impl Unit {
             Self::Count => Some(short(value)),
             Self::Seconds => Some(seconds(value)),
             Self::Ratio => Some(percent(value)),
+            Self::Dollars => Some(dollars(value)),
             Self::Word => None,
         }
     }

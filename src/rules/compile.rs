@@ -1,5 +1,6 @@
 //! Compiles rule files into rules that can be evaluated, and finds all of their errors.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,14 @@ use super::row::{ForEach, IndicatorRow, Windowed};
 use super::text::Texts;
 use super::thresholds::{Comparison, Thresholds};
 use super::window::TrackSpec;
-use crate::model::{Level, Origin, Problem, RulePolicy, Unit};
+use crate::model::{Agent, Level, Origin, Problem, RulePolicy, Time, Unit};
 
 /// Name and text of each file of built-in rules, those in `alerts/`.
-pub const BUILT_IN: [(&str, &str); 7] = [
+pub const BUILT_IN: [(&str, &str); 8] = [
     ("agents.yaml", include_str!("../../alerts/agents.yaml")),
     ("budgets.yaml", include_str!("../../alerts/budgets.yaml")),
     ("fleet.yaml", include_str!("../../alerts/fleet.yaml")),
+    ("runs.yaml", include_str!("../../alerts/runs.yaml")),
     ("sidecar.yaml", include_str!("../../alerts/sidecar.yaml")),
     ("sources.yaml", include_str!("../../alerts/sources.yaml")),
     ("spending.yaml", include_str!("../../alerts/spending.yaml")),
@@ -70,6 +72,17 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// This rule with its thresholds as numbers, where they are multiples of what is usual of `agent`; the error is that
+    /// nothing is known to be usual.
+    pub(super) fn of_agent(&self, agent: &Agent, now: Time) -> Result<Cow<'_, Self>, ()> {
+        if !self.thresholds.are_multiples {
+            return Ok(Cow::Borrowed(self));
+        }
+        let usual = self.indicator.row().usual.and_then(|(_, usual)| usual(agent, now)).filter(|usual| *usual > 0.0);
+        let thresholds = self.thresholds.of_usual(usual.ok_or(())?);
+        Ok(Cow::Owned(Self { thresholds, ..self.clone() }))
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.policy.name
@@ -251,6 +264,16 @@ impl RuleSet {
         let over = match expr {
             IndicatorExpr::Now(indicator) => {
                 fits(*indicator, for_each)?;
+                if let Some((part, whole, over, min_samples)) = indicator.row().ratio_of {
+                    if when == Comparison::Absent {
+                        return Err(format!("`{}` can't be absent; use another `when`", indicator.name()));
+                    }
+                    let of_name = |name| Indicator::parse(name).ok_or_else(|| format!("there is no signal `{name}`"));
+                    let (part, whole) = (of_name(part)?, of_name(whole)?);
+                    let mut track = |indicator| self.track(TrackSpec { indicator, over, average: false });
+                    let expr = Expr::Ratio { part: track(part), whole: track(whole), min_samples };
+                    return Ok((expr, part, one(part).with(whole)));
+                }
                 return Ok((Expr::Now, *indicator, one(*indicator)));
             }
             IndicatorExpr::Over(over) => over,
@@ -346,6 +369,15 @@ fn thresholds(
     settings: RuleSettings,
 ) -> Result<Thresholds, String> {
     let mut levels = [None; 4];
+    let usual = indicator.row().usual.filter(|_| is_plain).map(|(word, _)| word);
+    let is_multiple =
+        |threshold: &Threshold| matches!(threshold, Threshold::Text(text) if multiple(text, usual).is_some());
+    let written = || entry.levels.values().chain(&entry.clear_below).chain(&entry.clear_above);
+    let are_multiples = written().any(is_multiple);
+    if are_multiples && !written().all(is_multiple) {
+        let word = usual.unwrap_or_default();
+        return Err(format!("either all thresholds are multiples of {word}, like `3 * {word}`, or none"));
+    }
     for (level, threshold) in &entry.levels {
         let value = match (when, threshold) {
             (Comparison::Absent, Threshold::Flag(true)) => 1.0,
@@ -393,7 +425,13 @@ fn thresholds(
         }
         _ => return Err("`clear_below` goes with `at_least`, `clear_above` with `at_most`".into()),
     };
-    Ok(Thresholds { when, levels, clear })
+    Ok(Thresholds { when, levels, clear, are_multiples })
+}
+
+/// The factor of a multiple of what is usual, as in `3 * p95`.
+fn multiple(text: &str, usual: Option<&str>) -> Option<f64> {
+    let (factor, word) = text.split_once('*')?;
+    factor.trim().parse().ok().filter(|_| Some(word.trim()) == usual)
 }
 
 fn number(threshold: &Threshold, indicator: Indicator, is_plain: bool, settings: RuleSettings) -> Result<f64, String> {
@@ -413,12 +451,17 @@ fn amount(text: &str, indicator: Indicator, is_plain: bool, settings: RuleSettin
             return Ok(code);
         }
     }
+    let usual = indicator.row().usual.filter(|_| is_plain).map(|(word, _)| word);
+    if let Some(factor) = multiple(text, usual) {
+        return Ok(factor);
+    }
     if let Some((factor, setting)) = text.split_once('*') {
         let base = match setting.trim() {
             "agents.max_idle" => settings.max_idle,
             "agents.timeout" => settings.timeout,
             other => {
-                return Err(format!("unknown setting `{other}`; use agents.max_idle or agents.timeout"));
+                let usual = usual.map(|word| format!(" or {word}")).unwrap_or_default();
+                return Err(format!("unknown setting `{other}`; use agents.max_idle or agents.timeout{usual}"));
             }
         };
         let factor: f64 = factor.trim().parse().map_err(|_| format!("`{}` is not a number", factor.trim()))?;

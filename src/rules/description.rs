@@ -38,6 +38,8 @@ pub struct Description<'a> {
     pub when: Comparison,
     /// The threshold of each level, the lowest level first; durations in seconds, status names as codes.
     pub levels: Vec<(Level, f64)>,
+    /// What the thresholds are multiples of, if they are.
+    pub usual: Option<&'static str>,
     /// The threshold of `clear_below` or `clear_above`.
     pub clear: Option<f64>,
     /// How long it must hold before it fires.
@@ -79,6 +81,7 @@ impl RuleSet {
                 value,
                 when: rule.thresholds.when,
                 levels: levels.filter_map(|(level, threshold)| Some((level, threshold?))).collect(),
+                usual: rule.indicator.row().usual.filter(|_| rule.thresholds.are_multiples).map(|(word, _)| word),
                 clear: rule.thresholds.clear,
                 hold: rule.policy.hold,
                 clear_after: rule.policy.clear_after,

@@ -1,5 +1,6 @@
 //! Evaluates the rules for one subject.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::compile::{Expr, Rule};
@@ -155,8 +156,12 @@ impl Rules {
                 continue;
             }
             let id = rule_id(place);
+            let with_limits = rule.of_agent(agent, now);
+            let has_limits = with_limits.is_ok();
+            let rule = &*with_limits.unwrap_or(Cow::Borrowed(rule));
             let reading = match &rule.filter {
                 Some(filter) if !filter.covers(agent) => Reading::NotApplicable,
+                _ if !has_limits => Reading::NotApplicable,
                 _ => reading(rule, agent, fleet, state.tracks.as_mut(), now),
             };
             let reading = match reading {

@@ -4,10 +4,14 @@
 //! its unit, and its PromQL equivalent. Everything else is derived from the row, including which agents changed, so adding
 //! a row is all that a new indicator needs.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::row::{CounterValue, Drift, ForEach, IndicatorRow, PromQl, Reading, counter, mix, of_agent, row};
-use crate::model::{Agent, AgentStatus, Class, ComponentStatus, Health, Snapshot, SpendKind, Time, Velocity};
+use crate::model::{
+    Agent, AgentRuns, AgentStatus, Class, ComponentStatus, Health, Snapshot, SpendKind, Time, Velocity,
+};
 
 /// Declares the enum of the indicators and the table of their rows.
 macro_rules! indicators {
@@ -108,6 +112,29 @@ indicators! {
     /// Requests that were retried.
     Retries = "retries": counter(|agent, _| CounterValue::by(&agent.retries))
         .promql(PromQl::Family("orchestrator_agent_retries_total"));
+    /// Runs that ended.
+    Runs = "runs": counter(|agent, _| of_runs(agent, AgentRuns::total)).known_while_stale()
+        .promql(PromQl::ByType("orchestrator_agent_runs_total"));
+    /// Runs that failed or were abandoned.
+    RunErrors = "run_errors": counter(|agent, _| of_runs(agent, AgentRuns::failed)).known_while_stale()
+        .promql(PromQl::Except("orchestrator_agent_runs_total", "status", "ok"));
+    /// Calls of another model or provider right after a failed one, in ended runs.
+    Fallbacks = "fallbacks": counter(|agent, _| of_runs(agent, |runs| runs.fallbacks)).known_while_stale()
+        .promql(PromQl::Family("orchestrator_agent_fallbacks_total"));
+    /// The fraction of the runs of the last hour that failed, of at least ten.
+    RunErrorRatio = "run_error_ratio": of_agent(|_, _, _| Reading::NotApplicable).ratio()
+        .ratio_of("run_errors", "runs", Duration::from_secs(3600), 10.0);
+    /// Seconds of the agent's longest run in progress, or of the last one that ended within an hour if that took longer.
+    RunSeconds = "run_seconds": of_agent(|agent, _, now| {
+        agent.runs.as_ref().map_or(Reading::NotApplicable, |runs| applicable(runs.run_seconds(now)))
+    }).grows().grows_at(|agent| agent.runs.as_ref()?.grows_at()).known_while_stale()
+        .usual("p95", |agent, now| agent.runs.as_ref()?.usual_seconds(now)).depends_on(run_basis)
+        .promql(PromQl::Usual("orchestrator_agent_run_longest_seconds", "orchestrator_agent_run_p95_seconds"));
+    /// Cost in US dollars of the last run that ended within an hour.
+    RunCostUsd = "run_cost_usd": of_agent(|agent, _, _| {
+        agent.runs.as_ref().map_or(Reading::NotApplicable, |runs| applicable(runs.run_cost()))
+    }).dollars().known_while_stale().usual("median", |agent, _| agent.runs.as_ref()?.usual_cost()).depends_on(run_basis)
+        .promql(PromQl::Usual("orchestrator_agent_run_last_cost_usd", "orchestrator_agent_run_median_cost_usd"));
     /// Agents that are down: the number of a project, 0 or 1 of one agent.
     AgentsDown = "agents_down": of_agent(|agent, _, _| flag(agent.is_down())).class(Class::AgentDown).known_while_stale()
         .of_project(Class::AgentsDown, |project, _| Reading::Value(f64::from(project.down)))
@@ -195,6 +222,22 @@ const TOKENS_OF_TASK: PromQl = PromQl::Share { used: TOKENS_USED, budget: TOKENS
 const TOKENS_OF_DAY: PromQl = PromQl::Share { used: TOKENS_USED, budget: TOKENS_BUDGET, scope: "day" };
 const COST_OF_DAY: PromQl =
     PromQl::Share { used: "orchestrator_agent_budget_used_usd", budget: "orchestrator_agent_budget_usd", scope: "day" };
+
+fn of_runs(agent: &Agent, count: fn(&AgentRuns) -> u64) -> CounterValue {
+    CounterValue { value: agent.runs.as_ref().map(|runs| count(runs) as f64), is_from_zero: true }
+}
+
+fn applicable(value: Option<f64>) -> Reading {
+    value.map_or(Reading::NotApplicable, Reading::Value)
+}
+
+/// What the numbers of single runs are compared with, and when they begin to grow.
+fn run_basis(agent: &Agent) -> u64 {
+    let Some(runs) = &agent.runs else { return 0 };
+    let usual = [runs.p95_seconds(), runs.usual_cost(), runs.usual_seconds(Time::from_millis(i64::MIN))];
+    let usual = usual.into_iter().fold(0, |basis, usual| mix(basis, usual.map_or(1, f64::to_bits)));
+    mix(usual, runs.grows_at().map_or(1, |at| at.as_millis().unsigned_abs()))
+}
 
 fn flag(is_set: bool) -> Reading {
     Reading::Value(f64::from(u8::from(is_set)))

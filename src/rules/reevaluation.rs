@@ -39,8 +39,12 @@ pub(super) fn next_evaluation(
         Expr::Now => match rule.indicator.row().drift {
             Drift::None => None,
             // The time of a task does not grow while the agent waits.
-            Drift::Grows if is_moving(rule, agent, fleet, reading, now) => next_threshold(rule, reading, now),
-            Drift::Grows => None,
+            Drift::Grows => {
+                let moves = is_moving(rule, agent, fleet, reading, now);
+                let crosses = if moves { next_threshold(rule, reading, now) } else { None };
+                let begins = rule.indicator.row().grows_at.and_then(|at| at(agent)).filter(|at| *at > now);
+                crosses.into_iter().chain(begins).min()
+            }
             fading @ (Drift::Falls | Drift::Rises) => {
                 let better = if fading == Drift::Falls { Comparison::AtLeast } else { Comparison::AtMost };
                 let matters = open || rule.thresholds.when != better;

@@ -1,5 +1,7 @@
 //! The columns of the table of indicators in [`super::indicators`].
 
+use std::time::Duration;
+
 use crate::model::sidecar_part::{ReceiverHealth, SidecarHealth};
 use crate::model::{Agent, Class, Component, Count, Project, Snapshot, Source, Time, Unit};
 
@@ -132,10 +134,16 @@ pub enum PromQl {
     Below(&'static str, &'static str),
     /// Agents for which this family is 1: the value of an agent, the count of a project.
     Flag(&'static str),
+    /// A family with a series per agent and value of this label, to be summed without that of this value.
+    Except(&'static str, &'static str, &'static str),
+    /// A family with a series per agent, and the family of what is usual of it.
+    Usual(&'static str, &'static str),
 }
 
 type OfAgent = fn(&Agent, &Snapshot, Time) -> Reading;
 type OfProject = fn(&Project, Time) -> Reading;
+/// What is usual of a value of an agent.
+type UsualOf = fn(&Agent, Time) -> Option<f64>;
 
 /// One indicator. There is a reader per kind of subject; rules can be evaluated for the kinds that have one.
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +168,13 @@ pub(super) struct IndicatorRow {
     pub(super) windowed: Windowed,
     /// Whether it is about daily usage, which is reset at the end of the day.
     pub(super) is_of_the_day: bool,
+    /// What thresholds may be multiples of: its word, and its value of an agent.
+    pub(super) usual: Option<(&'static str, UsualOf)>,
+    /// When a growing value that stands still begins to grow.
+    pub(super) grows_at: Option<fn(&Agent) -> Option<Time>>,
+    /// The ratio of two counters, by name, that it is: numerator, denominator, window, and the least increase of the
+    /// denominator.
+    pub(super) ratio_of: Option<(&'static str, &'static str, Duration, f64)>,
     /// Below which value of an agent it is not applicable, in place of a lower threshold.
     pub(super) least: Option<fn(&Agent) -> f64>,
     /// Whether it is known while the agent is stale.
@@ -187,6 +202,9 @@ pub(super) const fn row() -> IndicatorRow {
         depends_on: None,
         windowed: Windowed::No,
         is_of_the_day: false,
+        usual: None,
+        grows_at: None,
+        ratio_of: None,
         least: None,
         is_known_while_stale: false,
         unit: Unit::Count,
@@ -277,6 +295,24 @@ impl IndicatorRow {
 
     pub(super) const fn seconds(self) -> Self {
         Self { unit: Unit::Seconds, ..self }
+    }
+
+    pub(super) const fn dollars(self) -> Self {
+        Self { unit: Unit::Dollars, ..self }
+    }
+
+    /// Thresholds may be multiples of what is usual; `depends_on` must cover it.
+    pub(super) const fn usual(self, word: &'static str, usual: UsualOf) -> Self {
+        Self { usual: Some((word, usual)), ..self }
+    }
+
+    pub(super) const fn grows_at(self, at: fn(&Agent) -> Option<Time>) -> Self {
+        Self { grows_at: Some(at), ..self }
+    }
+
+    /// It is the ratio of two counters over a window.
+    pub(super) const fn ratio_of(self, part: &'static str, whole: &'static str, over: Duration, least: f64) -> Self {
+        Self { ratio_of: Some((part, whole, over, least)), ..self }
     }
 
     pub(super) const fn words(self, words: fn() -> Vec<&'static str>) -> Self {

@@ -50,6 +50,7 @@ fn built_in_rules_are_those_of_the_documentation() {
     names.sort_unstable();
     let expected = [
         "AgentDown",
+        "AgentErrorRate",
         "AgentIdle",
         "AgentMissing",
         "AgentRestarting",
@@ -73,6 +74,8 @@ fn built_in_rules_are_those_of_the_documentation() {
         "IdleButSpending",
         "RateLimited",
         "ReceiverFailing",
+        "RunCostly",
+        "RunSlow",
         "SourceDown",
         "StoreFailing",
         "TaskLooping",
@@ -169,7 +172,7 @@ fn each_error_names_its_fix() {
         ("signal: {increase_of: restarts, over: 1ms}", "`over` must be from 1s to 7d"),
         (
             "signal: {increase_of: progress, over: 1h}",
-            "`progress` is not a counter; use one of restarts, tokens, cost_usd, requests, request_errors, rate_limit_hits, retries",
+            "`progress` is not a counter; use one of restarts, tokens, cost_usd, requests, request_errors, rate_limit_hits, retries, runs, run_errors, fallbacks",
         ),
         (
             "signal: {average_of: restarts, over: 1h}",
@@ -232,7 +235,7 @@ fn all_errors_are_reported_at_once_and_duplicate_names_are_errors() {
         })
         .collect();
     let errors = load(&format!("rules: [{}]", rules.join(", "))).expect_err("too many");
-    assert_eq!(errors, ["rules: 330 rules exceed the limit of 256; remove or disable some"]);
+    assert_eq!(errors, ["rules: 333 rules exceed the limit of 256; remove or disable some"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use minijinja::{Environment, State, UndefinedBehavior, Value, context};
 
 use super::file::RuleEntry;
 use crate::model::unit::{percent, rounded, seconds};
-use crate::model::{Level, Subject, Time, Unit};
+use crate::model::{DescribedRun, Level, Subject, Time, Unit};
 use crate::text::number::{dollars, short};
 
 /// Longest rendered text in bytes.
@@ -57,6 +57,8 @@ pub struct TemplateData<'a> {
     pub until: Option<Time>,
     /// `provider`: whose rate limit it is, if it is one provider's.
     pub provider: Option<&'a str>,
+    /// `run`, `run_id`, `run_is_running`, `run_error` and `usual`: the run that the rule is about.
+    pub run: Option<DescribedRun<'a>>,
     /// `at`: when the text is rendered, from which `clock_time` counts on.
     pub at: Time,
     /// The zone of `clock_time` and `until`: the budgets'.
@@ -86,6 +88,7 @@ impl<'a> TemplateData<'a> {
             expected: None,
             until: None,
             provider: None,
+            run: None,
             at,
             zone,
         }
@@ -295,6 +298,11 @@ impl Texts {
             expected => data.expected,
             until => data.until.map(|until| until.on_clock(data.at, data.zone)).unwrap_or_default(),
             provider => data.provider.unwrap_or_default(),
+            run => data.run.map_or("", |run| run.name),
+            run_id => data.run.map(|run| run.id.to_string()).unwrap_or_default(),
+            run_is_running => data.run.is_some_and(|run| run.is_running),
+            run_error => data.run.and_then(|run| run.error).unwrap_or_default(),
+            usual => data.run.and_then(|run| run.usual),
             at => data.at.to_string(),
             zone => data.zone.iana_name().unwrap_or("UTC"),
         }

@@ -26,9 +26,21 @@ pub(super) struct Thresholds {
     pub(super) levels: [Option<f64>; 4],
     /// The value that an active alert must pass to be clear again.
     pub(super) clear: Option<f64>,
+    /// Whether the numbers are multiples of what is usual of the subject.
+    pub(super) are_multiples: bool,
 }
 
 impl Thresholds {
+    /// These multiples of `usual`, as numbers.
+    pub(super) fn of_usual(&self, usual: f64) -> Self {
+        Self {
+            when: self.when,
+            levels: self.levels.map(|level| level.map(|factor| factor * usual)),
+            clear: self.clear.map(|factor| factor * usual),
+            are_multiples: false,
+        }
+    }
+
     /// The highest level that `value` reaches, and its threshold.
     pub(super) fn level_of(&self, value: f64) -> Option<(Level, f64)> {
         Level::ALL.into_iter().rev().find_map(|level| {

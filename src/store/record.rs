@@ -8,6 +8,7 @@
 //! {"at":1767225600500,"state":{"project":"shop","agents":[…]}}        the body of POST /api/state
 //! {"at":1767225601000,"usage":{"project":"shop","usage":[…]}}         the body of POST /api/usage
 //! {"at":1767225602000,"hook":{"project":"shop","agent":"a",…}}         a decoded hook
+//! {"at":1767225603000,"runs":[{"project":"shop","agent":"a",…}]}       runs that began or ended
 //! {"at":1767225605000,"poll":{"source":"orch","states":[…]}}          a poll, in bodies of POST /api/state
 //! {"at":1767225610000,"poll":{"source":"orch","error":"timeout","message":"…"}}
 //! {"at":1767225610500,"silence":{…}}, {…,"unsilence":{…}}, {…,"ack":{…}}  silences and acknowledgements
@@ -76,6 +77,7 @@ impl Recorder {
             RecordedInput::State(body) | RecordedInput::Usage(body) => body.len(),
             RecordedInput::Poll { result, .. } => result.iter().flatten().map(String::len).sum(),
             RecordedInput::Hook(_)
+            | RecordedInput::Runs(_)
             | RecordedInput::Silence(_)
             | RecordedInput::Unsilence { .. }
             | RecordedInput::Ack { .. } => 0,

@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::callbacks::sample;
+use crate::doubles::slack::Slack;
 use crate::http::Response;
 use crate::program::{Lookout, Setup, eventually};
+use crate::slack::{metric, receiver};
 use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
@@ -17,6 +19,11 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("runs: lists are filtered and paged", &[], lists),
         trial("runs: no prompt, answer, argument or key is stored by default", &[], private),
         trial("runs: commands show the same with and without a sidecar", &[], commands),
+        trial(
+            "runs: failed runs notify Slack, and good ones resolve it, also after a restart",
+            &[],
+            failed_runs_notify,
+        ),
         trial("runs: the registry keeps, patches and removes agents", &[], registry),
         trial("runs: routes need their roles", &[], roles),
         trial("runs: malformed requests name what is wrong", &[], malformed),
@@ -114,6 +121,58 @@ fn recordings() {
     assert!(runs(&lookout, "").iter().all(|run| run["name"] != "GET /health/liveliness"));
     let stats = lookout.get("/api/agents/stats?agents=default/clerk&range=400d&by=tool").json();
     assert_eq!(stats["agents"][0]["points"][0]["tool"], json!("count_stock"));
+}
+
+/// Starts and ends a run of an agent, which is `project/name`.
+fn one_run(lookout: &Lookout, agent: &str, name: &str, status: &str) {
+    let started = lookout.post(&format!("/agents/{agent}/trace/start"), &json!({"name": name}));
+    assert_eq!(started.status, 200, "{}", started.text());
+    let error = if status == "error" { json!("no such table: stock") } else { Value::Null };
+    let end = json!({"trace_id": started.json()["run_id"], "status": status, "error": error});
+    assert_eq!(lookout.post(&format!("/agents/{agent}/trace/end"), &end).status, 200);
+}
+
+fn failed_runs_notify() {
+    let slack = Slack::start();
+    let setup = Setup::new(&format!("rules: [mine.yaml]\nreceivers:\n{}", receiver("team", &slack)));
+    setup.write(
+        "mine.yaml",
+        "rules:\n  - {name: Failures, for_each: agent, signal: run_error_ratio, when: at_least, levels: {error: 60%}}\n",
+    );
+    let lookout = setup.start();
+    for name in ["stock", "quiet"] {
+        let is_on = name == "stock";
+        let agent = json!({"name": name, "project": "shop", "monitoring_enabled": is_on});
+        assert_eq!(register(&lookout, &agent).status, 201);
+    }
+    for _ in 0..10 {
+        one_run(&lookout, "shop/quiet", "import", "error");
+    }
+    for _ in 0..10 {
+        one_run(&lookout, "shop/stock", "import", "error");
+    }
+    let about = |agent: &str, words: &str| {
+        let texts: Vec<String> = slack.taken().iter().map(|seen| seen.text().to_owned()).collect();
+        texts.into_iter().find(|text| text.contains(agent) && text.contains(words))
+    };
+    let message = eventually("the team is notified", || about("shop/stock", "of its runs failed"));
+    for words in ["CRITICAL", "100 % of its runs failed within 1h (limit 50 %), last import: no such table: stock"] {
+        assert!(message.contains(words), "{message}");
+    }
+    let alerts = lookout.get("/api/alerts?agent=quiet").json();
+    assert!(alerts["alerts"][0]["silenced_by"].is_string(), "it is not monitored: {alerts}");
+    let series = r#"orchestrator_agent_runs_total{project="shop",agent_name="stock",status="error"}"#;
+    assert_eq!(metric(&lookout, series), Some(10.0));
+    // What is known is saved within a second.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    lookout.kill9();
+    let lookout = setup.start();
+    assert_eq!(metric(&lookout, series), Some(10.0));
+    for _ in 0..7 {
+        one_run(&lookout, "shop/stock", "import", "ok");
+    }
+    eventually("the own rule is resolved", || about("shop/stock", "no longer breaks the rule Failures"));
+    assert_eq!(about("shop/quiet", "of its runs failed"), None);
 }
 
 fn register(lookout: &Lookout, body: &Value) -> Response {

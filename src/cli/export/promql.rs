@@ -59,9 +59,15 @@ pub(super) fn translate(rule: &Description<'_>, timeout: Duration) -> Result<Vec
             counted(rule, "limited", &format!("{} == 1", of_agent(rule, family, &[])))
         }
         (PromQl::Flag(family), _) => Ok(compared(rule, &of_agent(rule, family, &[]), "")),
-        (PromQl::NoMetric | PromQl::Family(_) | PromQl::ByType(_) | PromQl::Share { .. }, _) => {
-            Ok(compared(rule, &gauge(rule, indicator)?, ""))
-        }
+        (
+            PromQl::NoMetric
+            | PromQl::Family(_)
+            | PromQl::ByType(_)
+            | PromQl::Share { .. }
+            | PromQl::Except(..)
+            | PromQl::Usual(..),
+            _,
+        ) => Ok(compared(rule, &gauge(rule, indicator)?, "")),
     }
 }
 
@@ -157,7 +163,12 @@ fn compared(rule: &Description<'_>, expr: &str, condition: &str) -> Vec<(Level, 
     let is_timed = !rule.hold.is_zero() || !rule.clear_after.is_zero();
     let next = rule.levels.iter().skip(1).map(|(_, threshold)| Some(*threshold).filter(|_| !is_timed));
     let next = next.chain([None]);
+    let limit = |threshold: f64| match usual_family(rule) {
+        Some(family) => format!("{threshold} * {}", of_agent(rule, family, &[])),
+        None => threshold.to_string(),
+    };
     let one = |((level, threshold), next): (&(Level, f64), Option<f64>)| {
+        let (threshold, next) = (limit(*threshold), next.map(limit));
         let (from, until) = match rule.when {
             Comparison::AtMost => (format!("<= {threshold}"), next.map(|next| format!(" > {next}"))),
             Comparison::AtLeast => (format!(">= {threshold}"), next.map(|next| format!(" < {next}"))),
@@ -167,6 +178,17 @@ fn compared(rule: &Description<'_>, expr: &str, condition: &str) -> Vec<(Level, 
         (*level, PromQlAlert { expr, held: rule.hold, value: ExprValue::Measured })
     };
     rule.levels.iter().zip(next).map(one).collect()
+}
+
+/// The family that the thresholds of `rule` are multiples of.
+fn usual_family(rule: &Description<'_>) -> Option<&'static str> {
+    match rule.value {
+        Measure::Now(indicator) if rule.usual.is_some() => match indicator.promql() {
+            PromQl::Usual(_, usual) => Some(usual),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// The expression of a measured value, and an additional condition.
@@ -182,6 +204,10 @@ fn measured(rule: &Description<'_>, value: Measure) -> Result<(String, String), 
             }
             PromQl::Family(family) => Ok(of(family)),
             PromQl::ByType(family) => Ok(format!("sum {BY_AGENT} ({})", of(family))),
+            PromQl::Except(family, label, value) => {
+                let series = except(rule, family, label, value);
+                Ok(format!("sum {BY_AGENT} ({function}({series}{}))", window(over)))
+            }
             _ => Err(no_metric(indicator)),
         }
     };
@@ -212,8 +238,9 @@ fn no_metric(indicator: Indicator) -> String {
 /// The current value.
 fn gauge(rule: &Description<'_>, indicator: Indicator) -> Result<String, String> {
     Ok(match indicator.promql() {
-        PromQl::Family(family) => of_agent(rule, family, &[]),
+        PromQl::Family(family) | PromQl::Usual(family, _) => of_agent(rule, family, &[]),
         PromQl::ByType(family) => format!("sum {BY_AGENT} ({})", of_agent(rule, family, &[])),
+        PromQl::Except(family, label, value) => format!("sum {BY_AGENT} ({})", except(rule, family, label, value)),
         PromQl::Share { used, budget, scope } => {
             let scope = [("scope", scope)];
             format!("{} / ({} > 0)", of_agent(rule, used, &scope), of_agent(rule, budget, &scope))
@@ -228,13 +255,26 @@ fn unless_done() -> String {
     format!("\nunless {ON_AGENT}\n  {status}{{status=~\"completed|failed|paused\"}} == 1")
 }
 
-/// The family, selected by the labels given and by the rule's filter.
-fn of_agent(rule: &Description<'_>, family: &str, labels: &[(&str, &str)]) -> String {
+/// The family without its series with that value of the label, selected by the rule's filter.
+fn except(rule: &Description<'_>, family: &str, label: &str, value: &str) -> String {
+    let mut matchers = filter_matchers(rule);
+    matchers.push(format!("{label}!={}", quoted(value)));
+    selected(family, &matchers)
+}
+
+/// The matchers of the rule's filter on project and name.
+fn filter_matchers(rule: &Description<'_>) -> Vec<String> {
     let mut matchers: Vec<String> = Vec::new();
     if let Some(Where { project, agent_name, .. }) = rule.filter {
         matchers.extend(project.as_deref().map(|pattern| matcher("project", pattern)));
         matchers.extend(agent_name.as_deref().map(|pattern| matcher("agent_name", pattern)));
     }
+    matchers
+}
+
+/// The family, selected by the labels given and by the rule's filter.
+fn of_agent(rule: &Description<'_>, family: &str, labels: &[(&str, &str)]) -> String {
+    let matchers = filter_matchers(rule);
     selected(
         family,
         &[&matchers[..], &labels.iter().map(|(label, value)| format!("{label}={}", quoted(value))).collect::<Vec<_>>()]

@@ -60,11 +60,15 @@ fn without_space(text: &str) -> String {
 
 /// The value against its limit, with units; where only the limit is known, that.
 fn measure(rule: &Description<'_>, threshold: Option<f64>, alert: &PromQlAlert) -> String {
-    let limit = threshold.and_then(|threshold| rule.unit.show(threshold)).map(|limit| without_space(&limit));
+    let limit = threshold.and_then(|threshold| match rule.usual {
+        Some(usual) => Some(format!("{threshold} × {usual}")),
+        None => rule.unit.show(threshold).map(|limit| without_space(&limit)),
+    });
     let function = match rule.unit {
         Unit::Count => "humanize",
         Unit::Seconds => "humanizeDuration",
         Unit::Ratio => "humanizePercentage",
+        Unit::Dollars => "printf \"$%.2f\"",
         Unit::Word => {
             let word = threshold.and_then(|place| rule.words.get(place as usize));
             return word.copied().unwrap_or_default().to_owned();
@@ -106,7 +110,7 @@ fn render(rule: &Description<'_>, level: Level, alert: &PromQlAlert, text: &str)
         level => level.as_str(),
         value => value,
         threshold => threshold,
-        limit => threshold.filter(|_| alert.value != ExprValue::Threshold),
+        limit => threshold.filter(|_| alert.value != ExprValue::Threshold && rule.usual.is_none()),
         measure => measure(rule, threshold, alert),
         status => "",
         reason => "",
@@ -123,6 +127,11 @@ fn render(rule: &Description<'_>, level: Level, alert: &PromQlAlert, text: &str)
         components => Vec::<String>::new(),
         until => "",
         provider => "",
+        run => "",
+        run_id => "",
+        run_is_running => false,
+        run_error => "",
+        usual => Value::from(()),
     };
     environment.render_str(text, variables).ok().map(|text| text.trim().to_owned())
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::model::{AlertState, Ending, Level, Matchers, NoticeKind};
+use crate::model::{AlertState, Ending, Level, Matchers, NoticeKind, RunStatus};
 
 /// One test.
 #[derive(Clone, Debug, Deserialize)]
@@ -42,6 +42,8 @@ pub struct TestInput {
     pub usage: Option<Value>,
     /// The result of a poll.
     pub poll: Option<PollInput>,
+    /// A run begins or ends.
+    pub run: Option<RunInput>,
     /// A silence is created.
     pub silence: Option<SilenceInput>,
     /// The silence with this id is ended.
@@ -74,6 +76,35 @@ pub struct PollInput {
     pub states: Vec<Value>,
     /// Why it failed, as in `lookout_source_errors_total`.
     pub error: Option<crate::model::SourceErrorReason>,
+}
+
+/// A run that begins, with the status `running`, or ends.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunInput {
+    /// The project.
+    pub project: Option<String>,
+    /// The agent.
+    pub agent: String,
+    /// Its name, by which a later input ends it.
+    #[serde(default = "run_name")]
+    pub name: String,
+    /// How it ended, or `running`.
+    #[serde(default = "ok")]
+    pub status: RunStatus,
+    /// How long it took, or has been running.
+    #[serde(default, with = "crate::model::duration")]
+    pub duration: Duration,
+    /// Its cost in US dollars.
+    pub cost_usd: Option<f64>,
+    /// Calls of another model or provider right after a failed one.
+    #[serde(default)]
+    pub fallbacks: u64,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// So many of them, which end at once.
+    #[serde(default = "one")]
+    pub times: u32,
 }
 
 /// A silence, as `POST /api/silences` takes it.
@@ -183,6 +214,18 @@ pub struct ExpectedNotification {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct TestTime(#[serde(with = "crate::model::duration")] pub Duration);
+
+fn run_name() -> String {
+    "run".to_owned()
+}
+
+const fn ok() -> RunStatus {
+    RunStatus::Ok
+}
+
+const fn one() -> u32 {
+    1
+}
 
 fn silence() -> String {
     "silence".to_owned()

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::file::{AckInput, PollInput, RuleTest, TestInput};
+use super::file::{AckInput, PollInput, RuleTest, RunInput, TestInput};
 use super::series;
 
 use crate::model::{
-    DEFAULT_PROJECT, Fingerprint, Problem, RecordedInput, Silence, SourceError, Subject, Time, duration,
+    DEFAULT_PROJECT, Fingerprint, Problem, RecordedInput, RunStatus, RunSummary, Silence, SourceError, Subject, Time,
+    TraceId, duration,
 };
 
 /// Most inputs of one test.
@@ -100,6 +101,7 @@ fn single(input: &TestInput, start: Time) -> Result<Option<TimedEvent>, String> 
         input.state.is_some(),
         input.usage.is_some(),
         input.poll.is_some(),
+        input.run.is_some(),
         input.silence.is_some(),
         input.unsilence.is_some(),
         input.ack.is_some(),
@@ -107,7 +109,7 @@ fn single(input: &TestInput, start: Time) -> Result<Option<TimedEvent>, String> 
         input.series.is_some(),
     ];
     if given.into_iter().filter(|given| *given).count() != 1 {
-        return Err("give exactly one of state, usage, poll, silence, unsilence, ack, restart, series".to_owned());
+        return Err("give exactly one of state, usage, poll, run, silence, unsilence, ack, restart, series".to_owned());
     }
     let of_series =
         input.project.is_some() || input.agent.is_some() || input.component.is_some() || input.values.is_some();
@@ -129,6 +131,9 @@ fn single(input: &TestInput, start: Time) -> Result<Option<TimedEvent>, String> 
             };
             Some(TimedEvent::Arrives(RecordedInput::Poll { source: source.as_str().into(), result }))
         }
+        TestInput { run: Some(run), .. } => {
+            Some(TimedEvent::Arrives(runs(run, start.plus(input.at.unwrap_or_default()))?))
+        }
         TestInput { silence: Some(wanted), .. } => {
             let starts_at = start.plus(input.at.unwrap_or_default());
             Some(TimedEvent::Arrives(RecordedInput::Silence(Silence {
@@ -147,6 +152,37 @@ fn single(input: &TestInput, start: Time) -> Result<Option<TimedEvent>, String> 
         TestInput { restart: Some(down), .. } => Some(TimedEvent::Restart(*down)),
         _ => None,
     })
+}
+
+/// Most runs of one input.
+const MAX_RUNS: u32 = 10_000;
+
+/// The runs of an input at `now`. The id is that of the agent and the name, so that a later input ends what an earlier one
+/// began.
+fn runs(run: &RunInput, now: Time) -> Result<RecordedInput, String> {
+    let is_running = run.status == RunStatus::Running;
+    if run.times == 0 || run.times > MAX_RUNS || is_running && run.times > 1 {
+        return Err(format!("`run.times` is {}; write 1 to {MAX_RUNS}, and 1 for a run in progress", run.times));
+    }
+    let project: Arc<str> = run.project.as_deref().unwrap_or(DEFAULT_PROJECT).into();
+    let named = format!("{project}/{}/{}", run.agent, run.name);
+    let digest = ring::digest::digest(&ring::digest::SHA256, named.as_bytes());
+    let id = digest.as_ref().get(..16).and_then(TraceId::from_slice).ok_or("no id")?;
+    let summary = RunSummary {
+        project,
+        agent: run.agent.as_str().into(),
+        agent_type: "custom".into(),
+        id,
+        name: run.name.as_str().into(),
+        status: run.status,
+        started_at: now.minus(run.duration),
+        ended_at: (!is_running).then_some(now),
+        cost_usd: run.cost_usd,
+        fallbacks: run.fallbacks,
+        error: run.error.as_deref().map(Into::into),
+        history: None,
+    };
+    Ok(RecordedInput::Runs(vec![summary; run.times as usize]))
 }
 
 fn acknowledged(ack: &AckInput) -> Result<RecordedInput, String> {

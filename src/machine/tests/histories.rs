@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::hook::{SessionEnd, SessionEvent, TurnFailure};
 use crate::model::update::UsageUpdate;
-use crate::model::{AgentTelemetry, Hook, RateLimitHit};
+use crate::model::{AgentTelemetry, Hook, RateLimitHit, RunStatus, RunSummary, TraceId, UsualRuns};
 use crate::rules::{ForEach, Indicator, Measure};
 
 /// Rules of every kind, with thresholds and windows of seconds.
@@ -47,6 +47,15 @@ rules:
   - {name: Progress, for_each: agent, signal: progress, when: at_least, levels: {info: 0.5}}
   - {name: Down, for_each: agent, signal: agents_down, when: at_least, levels: {info: 1}}
   - {name: Held, for_each: agent, signal: agents_limited, when: at_least, levels: {info: 1}}
+  - {name: Runs, for_each: agent, signal: runs, when: at_least, levels: {info: 2}}
+  - {name: RunErrors, for_each: agent, signal: run_errors, when: at_least, levels: {info: 1, warning: 4}}
+  - {name: Fallbacks, for_each: agent, signal: {increase_of: fallbacks, over: 30s}, when: at_least, levels: {info: 1}}
+  - {name: Fell, for_each: agent, signal: fallbacks, when: at_least, levels: {info: 2}}
+  - {name: ErrorRatio, for_each: agent, signal: run_error_ratio, when: at_least, levels: {info: 10%, warning: 50%}}
+  - {name: RunSlow, for_each: agent, signal: run_seconds, when: at_least, levels: {warning: 2 * p95, error: 4 * p95}}
+  - {name: RunLong, for_each: agent, signal: run_seconds, when: at_least, levels: {warning: 12s, error: 30s}, where: {type: "c*"}}
+  - {name: RunShort, for_each: agent, signal: run_seconds, when: at_most, levels: {info: 1 * p95}}
+  - {name: RunCostly, for_each: agent, signal: run_cost_usd, when: at_least, levels: {warning: 2 * median}}
   - {name: SourceDown, for_each: source, signal: source_failing_seconds, when: at_least, levels: {warning: 15s, error: 35s}}
 "#;
 
@@ -70,6 +79,7 @@ enum FleetInput {
     Component(u8),
     Hook(u8, u8),
     Telemetry(u8, [u8; 4], bool),
+    Run(u8, u8, u8, u8),
     Wait(u8),
 }
 
@@ -123,6 +133,7 @@ fn events() -> impl Strategy<Value = Vec<FleetInput>> {
         2 => (0..4u8, any::<[u8; 4]>(), any::<bool>()).prop_map(|(name, counts, refused)| {
             FleetInput::Telemetry(name, counts.map(|count| count % 4), refused)
         }),
+        3 => (0..4u8, 0..4u8, 0..4u8, 0..40u8).prop_map(|(name, run, status, took)| FleetInput::Run(name, run, status, took)),
         6 => (0..50u8).prop_map(FleetInput::Wait),
     ];
     proptest::collection::vec(event, 1..40)
@@ -212,6 +223,25 @@ fn apply(test: &mut RuleSimulation, second: i64, event: &FleetInput) {
             };
             test.take(second, MachineEvent::Telemetry(vec![telemetry]));
         }
+        FleetInput::Run(name, run, status, took) => {
+            let status = RunStatus::ALL[usize::from(*status)];
+            let summary = RunSummary {
+                project: "shop".into(),
+                agent: format!("agent{name}").into(),
+                agent_type: "custom".into(),
+                id: TraceId::from_slice(&[run + 1; 16]).expect("an id"),
+                name: "nightly".into(),
+                status,
+                started_at: at(second - i64::from(*took)),
+                ended_at: (status != RunStatus::Running).then(|| at(second)),
+                cost_usd: (*took > 10).then(|| f64::from(*took)),
+                fallbacks: u64::from(*took > 30),
+                error: None,
+                history: (*took > 3)
+                    .then(|| Box::new(UsualRuns { seconds: vec![8.0; 20].into(), costs: vec![11.0; 20].into() })),
+            };
+            test.take(second, MachineEvent::Runs(vec![summary]));
+        }
         FleetInput::Wait(_) => {}
     }
 }
@@ -236,7 +266,11 @@ fn the_rules_of_the_histories_read_every_agent_indicator() {
     let read: Vec<Indicator> = set
         .descriptions()
         .filter(|rule| rule.for_each == ForEach::Agent)
-        .filter_map(|rule| if let Measure::Now(indicator) = rule.value { Some(indicator) } else { None })
+        .filter_map(|rule| match rule.value {
+            Measure::Now(indicator) => Some(indicator),
+            Measure::Ratio(Indicator::RunErrors, ..) => Some(Indicator::RunErrorRatio),
+            _ => None,
+        })
         .collect();
     for indicator in Indicator::ALL.iter().filter(|it| it.for_each().contains(&ForEach::Agent)) {
         assert!(read.contains(indicator), "no rule of the histories reads {}", indicator.name());

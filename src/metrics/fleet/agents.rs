@@ -5,7 +5,7 @@
 
 use crate::metrics::names;
 use crate::metrics::series::{FamilySeries, SeriesLine, SeriesWriter, tails};
-use crate::model::{Agent, AgentStatus, Count, RateLimit, Snapshot, TokenType};
+use crate::model::{Agent, AgentRuns, AgentStatus, Count, RateLimit, RunStatus, Snapshot, TokenType};
 use crate::text::clean;
 
 /// Maximum length of a reason in a label, in bytes.
@@ -47,6 +47,7 @@ pub(super) fn write(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot) {
     write_budgets(writer, snapshot, &agents);
     write_requests(writer, snapshot, &agents);
     write_work(writer, &agents);
+    write_runs(writer, snapshot, &agents);
 }
 
 fn write_state(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[LabelledAgent<'_>]) {
@@ -252,6 +253,32 @@ fn write_work(writer: &mut SeriesWriter<'_>, agents: &[LabelledAgent<'_>]) {
             series.counts(agent.labels, &results, [agent.reviews_passed.total(), agent.reviews_failed.total()]);
         }
     });
+}
+
+fn write_runs(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot, agents: &[LabelledAgent<'_>]) {
+    let with_runs: Vec<(&str, &AgentRuns)> =
+        agents.iter().filter_map(|agent| Some((agent.labels, &**agent.agent.runs.as_ref()?))).collect();
+    let statuses = tails("status", AgentRuns::STATUSES.map(RunStatus::as_str));
+    writer.family(&names::AGENT_RUNS, |series| {
+        with_runs.iter().for_each(|(labels, runs)| series.counts(labels, &statuses, runs.ended));
+    });
+    let mut numbers = |family, number: &dyn Fn(&AgentRuns) -> Option<f64>| {
+        writer.family(family, |series| {
+            for (labels, runs) in &with_runs {
+                if let Some(number) = number(runs) {
+                    series.line(labels).number(number);
+                }
+            }
+        });
+    };
+    numbers(&names::AGENT_RUNS_ACTIVE, &|runs| Some(runs.running().len() as f64));
+    numbers(&names::AGENT_RUN_DURATION, &|runs| Some(runs.seconds));
+    numbers(&names::AGENT_RUN_COST, &|runs| runs.cost_usd.get());
+    numbers(&names::AGENT_FALLBACKS, &|runs| Some(runs.fallbacks as f64));
+    numbers(&names::AGENT_RUN_LONGEST, &|runs| runs.run_seconds(snapshot.at));
+    numbers(&names::AGENT_RUN_P95, &AgentRuns::p95_seconds);
+    numbers(&names::AGENT_RUN_LAST_COST, &AgentRuns::run_cost);
+    numbers(&names::AGENT_RUN_MEDIAN_COST, &AgentRuns::median_cost);
 }
 
 fn is_known(counts: &[Count]) -> bool {

@@ -9,8 +9,8 @@ use crate::model::labels::{agent_labels, component_labels, project_labels};
 use crate::model::project::{REQUEST_DURATION_BOUNDS, TASK_DURATION_BOUNDS};
 use crate::model::snapshot::Budgets;
 use crate::model::{
-    Agent, AgentStatus, Component, ComponentStatus, Level, ModelTotals, Project, RateLimit, RateLimitHit, Snapshot,
-    Source, Task, Time,
+    Agent, AgentRuns, AgentStatus, Component, ComponentStatus, Level, ModelTotals, Project, RateLimit, RateLimitHit,
+    RunStatus, RunSummary, Snapshot, Source, Task, Time, TraceId,
 };
 
 pub(super) const NOW: Time = Time::from_millis(1_795_226_400_000);
@@ -61,7 +61,37 @@ pub(super) fn known(project: &str, name: &str, status: AgentStatus) -> Agent {
     });
     agent
         .record_rate_limit(NOW, &RateLimitHit { provider: None, until: Some(NOW.plus(Duration::from_millis(20_500))) });
+    agent.runs = Some(Arc::new(runs()));
     agent
+}
+
+/// Enough runs that it is known what is usual, and one in progress.
+fn runs() -> AgentRuns {
+    let mut runs = AgentRuns::default();
+    for number in 0..21_u8 {
+        let (status, ended_at) = match number {
+            0 => (RunStatus::Error, Some(NOW)),
+            20 => (RunStatus::Running, None),
+            _ => (RunStatus::Ok, Some(NOW)),
+        };
+        let started_at = NOW.minus(Duration::from_secs(12));
+        let summary = RunSummary {
+            project: Arc::from("shop"),
+            agent: Arc::from("grand_boss"),
+            agent_type: Arc::from("claude-code"),
+            id: TraceId::from_slice(&[number + 1; 16]).expect("an id"),
+            name: Arc::from("nightly"),
+            status,
+            started_at,
+            ended_at,
+            cost_usd: Some(0.25),
+            fallbacks: u64::from(number == 1),
+            error: None,
+            history: None,
+        };
+        runs.record(NOW, started_at, &summary);
+    }
+    runs
 }
 
 /// A project with totals.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::writer::older_file;
-use crate::model::{Fingerprint, Hook, RecordedInput, Silence, SourceError, SourceErrorReason, Time};
+use crate::model::{Fingerprint, Hook, RecordedInput, RunSummary, Silence, SourceError, SourceErrorReason, Time};
 
 /// Maximum length of a line in bytes.
 const MAX_LINE: u64 = 256 << 20;
@@ -56,6 +56,7 @@ struct RecordingLine<'a> {
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
     hook: Option<Hook>,
+    runs: Option<Vec<RunSummary>>,
     #[serde(borrow)]
     poll: Option<RecordedPoll<'a>>,
     silence: Option<Silence>,
@@ -130,6 +131,7 @@ fn entry(line: &[u8]) -> Option<RecordingEntry> {
         RecordingLine { state: Some(state), .. } => EntryContent::Input(RecordedInput::State(body(state))),
         RecordingLine { usage: Some(usage), .. } => EntryContent::Input(RecordedInput::Usage(body(usage))),
         RecordingLine { hook: Some(hook), .. } => EntryContent::Input(RecordedInput::Hook(hook)),
+        RecordingLine { runs: Some(runs), .. } => EntryContent::Input(RecordedInput::Runs(runs)),
         RecordingLine { poll: Some(poll), .. } => {
             let result = match (poll.error, poll.states) {
                 (Some(reason), _) => Err(SourceError { reason, message: poll.message.unwrap_or_default() }),

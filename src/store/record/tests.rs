@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 use crate::model::hook::SessionEvent;
-use crate::model::{Fingerprint, Hook, Matchers, Silence, SourceError, SourceErrorReason};
+use crate::model::{
+    Fingerprint, Hook, Matchers, RunStatus, RunSummary, Silence, SourceError, SourceErrorReason, TraceId,
+};
 
 fn at(seconds: i64) -> Time {
     Time::from_millis(1_767_225_600_000 + seconds * 1000)
@@ -29,6 +31,10 @@ fn lines(path: &Path) -> (Vec<String>, u64) {
             EntryContent::Input(RecordedInput::Usage(body)) => format!("usage {}", text(&body)),
             EntryContent::Input(RecordedInput::Hook(hook)) => {
                 format!("hook {} {} {:?}", hook.project, hook.agent, hook.event)
+            }
+            EntryContent::Input(RecordedInput::Runs(runs)) => {
+                let shown = |run: &RunSummary| format!("{} {} {}", run.agent, run.id, run.status.as_str());
+                format!("runs {}", runs.iter().map(shown).collect::<Vec<_>>().join(", "))
             }
             EntryContent::Input(RecordedInput::Poll { source, result: Ok(states) }) => {
                 format!("poll {source} {}", states.join(" "))
@@ -61,6 +67,21 @@ async fn recorded_input_is_read_back() {
     let (session, retry_at) = (u64::MAX, None);
     let hook = Hook { project, agent, agent_type, session, subagent: None, event: step, retry_at, stop: None };
     recorder.record(at(2), RecordedInput::Hook(hook));
+    let run = RunSummary {
+        project: "shop".into(),
+        agent: "a\"b".into(),
+        agent_type: "vanna".into(),
+        id: TraceId::from_slice(&[7; 16]).expect("an id"),
+        name: "nightly".into(),
+        status: RunStatus::Abandoned,
+        started_at: at(1),
+        ended_at: Some(at(2)),
+        cost_usd: Some(0.5),
+        fallbacks: 2,
+        error: None,
+        history: None,
+    };
+    recorder.record(at(3), RecordedInput::Runs(vec![run]));
     let good = Ok(vec![r#"{"agents":[]}"#.to_owned(), r#"{"project":"q"}"#.to_owned()]);
     recorder.record(at(3), RecordedInput::Poll { source: "o\"r".into(), result: good });
     let error = SourceError { reason: SourceErrorReason::Timeout, message: "too \"late\"".to_owned() };
@@ -85,6 +106,7 @@ async fn recorded_input_is_read_back() {
         "1 state {   \"agents\": [{\"name\": \"a\\nb\"}]  }",
         "2 usage {\"usage\": []}",
         "2 hook shop a\"b PermissionRequested(\"Bash\")",
+        "3 runs a\"b 07070707070707070707070707070707 abandoned",
         "3 poll o\"r {\"agents\":[]} {\"project\":\"q\"}",
         "4 poll orch timeout too \"late\"",
         "4 silence s-1 rule=AgentIdle until 2026-01-01T00:01:04Z",

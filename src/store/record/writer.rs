@@ -102,6 +102,7 @@ impl RecordingWriter {
             RecordedInput::State(body) => self.compose_body(at, "state", body),
             RecordedInput::Usage(body) => self.compose_body(at, "usage", body),
             RecordedInput::Hook(hook) => self.compose_value(&json!({"at": at, "hook": hook})),
+            RecordedInput::Runs(runs) => self.compose_value(&json!({"at": at, "runs": runs})),
             RecordedInput::Poll { source, result: Ok(states) } => {
                 let source = Value::from(&**source);
                 let line =

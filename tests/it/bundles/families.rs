@@ -1,7 +1,7 @@
 //! The metrics that a dashboard or a rule may name, with their labels and the values that closed labels take.
 
 use lookout::metrics::names::{FAMILIES, FamilyKind};
-use lookout::model::{AgentStatus, ComponentStatus, Health, Level, TokenType};
+use lookout::model::{AgentRuns, AgentStatus, ComponentStatus, Health, Level, RunStatus, TokenType};
 
 /// Labels that every series gets from the scrape.
 pub(super) const TARGET_LABELS: [&str; 2] = ["job", "instance"];
@@ -28,6 +28,7 @@ pub(super) fn labels_of(name: &str) -> Option<Vec<&'static str>> {
 pub(super) fn values_of(metric: &str, label: &str) -> Option<Vec<&'static str>> {
     Some(match (label, metric) {
         ("status", "orchestrator_component_status") => ComponentStatus::ALL.map(ComponentStatus::as_str).to_vec(),
+        ("status", "orchestrator_agent_runs_total") => AgentRuns::STATUSES.map(RunStatus::as_str).to_vec(),
         ("status", _) => AgentStatus::ALL.map(AgentStatus::as_str).to_vec(),
         ("health", _) => Health::ALL.map(Health::as_str).to_vec(),
         ("level", _) => Level::ALL.map(Level::as_str).to_vec(),

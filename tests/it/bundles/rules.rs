@@ -65,6 +65,7 @@ fn number(threshold: &Value) -> Option<f64> {
         let seconds = match setting {
             "agents.max_idle" => agents.max_idle,
             "agents.timeout" => agents.timeout,
+            "p95" | "median" => return None,
             other => panic!("there is no setting `{other}`"),
         };
         return Some(factor.parse::<f64>().expect("a factor") * seconds.as_secs_f64());
@@ -210,6 +211,10 @@ fn both_say_the_same() {
             continue;
         }
         let shown = match number(threshold) {
+            None if threshold.as_str().is_some_and(|text| text.contains(" * ")) => {
+                let (factor, _) = threshold.as_str().and_then(|text| text.split_once(" * ")).expect("a multiple");
+                expression.contains(&format!(">= {factor} * "))
+            }
             None => expression.contains(&format!("\"{}\"", threshold.as_str().expect("a word"))),
             Some(seconds) if expression.contains("_gone_seconds") => expression.contains(&format!(" <= {seconds}")),
             Some(seconds) if duration::parse(word(&rule, "for")).is_ok_and(|held| held.as_secs_f64() == seconds) => {

@@ -323,7 +323,10 @@ fn rules(inside: &str) -> String {
     let mut rows = Vec::new();
     for rule in rules.descriptions() {
         let name = format!("`{}`", rule.name);
-        let level = |(level, value): &(Level, f64)| format!("{level} {}", as_threshold(&rule.value, *value));
+        let level = |(level, value): &(Level, f64)| match rule.usual {
+            Some(usual) => format!("{level} {} × {usual}", as_count(Some(*value))),
+            None => format!("{level} {}", as_threshold(&rule.value, *value)),
+        };
         let levels: Vec<String> = rule.levels.iter().map(level).collect();
         let hold = if rule.hold.is_zero() { String::new() } else { as_duration(Some(rule.hold.as_secs_f64())) };
         let meaning = meanings.get(&name).cloned().unwrap_or_default();
