@@ -1,6 +1,6 @@
 //! The whole program compared with its lower bounds: CPU time per state, scrapes, latency of a notification, memory.
 //!
-//! `cargo bench --bench sidecar [-- ingest|scrape|latency|memory|hooks]`. Starts the release binary with files on disk, and in
+//! `cargo bench --bench sidecar [-- ingest|scrape|latency|memory|spans|hooks]`. Starts the release binary with files on disk, and in
 //! this process a minimal server with hyper and serde_json as the lower bound. Both have the same load generator, whose CPU
 //! time is included, so the ratio is what counts. `LOOKOUT_BASELINE=/path/to/lookout` is another build, measured first in
 //! the same run.
@@ -12,6 +12,9 @@
     reason = "a bench stops at the first surprise"
 )]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
+
+#[path = "support/spans.rs"]
+mod spans;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,8 +29,14 @@ const CONNECTIONS: usize = 32;
 /// A measurement by name.
 type Measure = (&'static str, fn(&Path));
 
-const MEASURES: [Measure; 5] =
-    [("ingest", ingest), ("scrape", scrape), ("memory", memory), ("latency", latency), ("hooks", hooks)];
+const MEASURES: [Measure; 6] = [
+    ("ingest", ingest),
+    ("scrape", scrape),
+    ("memory", memory),
+    ("latency", latency),
+    ("spans", latency_beneath_spans),
+    ("hooks", hooks),
+];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
@@ -352,8 +361,8 @@ fn memory(program: &Path) {
     );
 }
 
-/// Time from the last byte of a change to the first byte of the request to Slack, including the sync of the outbox.
-fn latency(program: &Path) {
+/// A receiver of Slack messages: its URL, and when the first byte of each arrived.
+fn slack() -> (String, mpsc::Receiver<Instant>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let (sender, arrivals) = mpsc::channel();
@@ -396,7 +405,11 @@ fn latency(program: &Path) {
             });
         }
     });
-    let sidecar = Sidecar::start(program, &[("SLACK_WEBHOOK_URL", &url)]);
+    (url, arrivals)
+}
+
+/// Times from the last byte of a change to the first byte of the request to Slack, in milliseconds.
+fn alert_times(sidecar: &Sidecar, arrivals: &mpsc::Receiver<Instant>, count: usize) -> Vec<f64> {
     let mut stream = TcpStream::connect(sidecar.address).unwrap();
     stream.set_nodelay(true).unwrap();
     let (mut times, mut buffer) = (Vec::new(), Vec::new());
@@ -405,7 +418,7 @@ fn latency(program: &Path) {
     let body = format!(r#"{{"project":"well","agents":[{}]}}"#, well.join(","));
     stream.write_all(&request("/api/state", &body)).unwrap();
     assert!(read_answer(&mut stream, &mut buffer));
-    for number in 0..100 {
+    for number in 0..count {
         let body = format!(r#"{{"project":"p{number}","agents":[{{"name":"a","status":"failed"}}]}}"#);
         let request = request("/api/state", &body);
         stream.write_all(&request).unwrap();
@@ -416,11 +429,93 @@ fn latency(program: &Path) {
         // Notifications within a second of each other would be grouped.
         std::thread::sleep(Duration::from_millis(1_050));
     }
+    times
+}
+
+/// Time from the last byte of a change to the first byte of the request to Slack, including the sync of the outbox.
+fn latency(program: &Path) {
+    let (url, arrivals) = slack();
+    let sidecar = Sidecar::start(program, &[("SLACK_WEBHOOK_URL", &url)]);
+    let mut times = alert_times(&sidecar, &arrivals, 100);
     let first = times[0];
     times.sort_by(f64::total_cmp);
     println!("| change in → Slack request out | ms |\n|---|---|");
     println!("| median | {:.2} |\n| p99 | {:.2} |", times[times.len() / 2], times[times.len() * 99 / 100 - 1]);
     println!("| the first after a start | {first:.2} |\n| slowest | {:.2} |\n", times[times.len() - 1]);
+}
+
+/// The same while spans come as fast as they are taken, and the memory meanwhile.
+fn latency_beneath_spans(program: &Path) {
+    println!("| change in → Slack request out | median ms | slowest of 40, ms | peak MB |\n|---|---|---|---|");
+    let now = u64::try_from(std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos()).unwrap();
+    let bodies = spans::batches(&mut fastrand::Rng::with_seed(3), 100_000, |_| now);
+    for senders in [0, 2] {
+        let (url, arrivals) = slack();
+        let otlp = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let variables = [("SLACK_WEBHOOK_URL", url.as_str()), ("LOOKOUT_OTLP__LISTEN", &otlp.to_string())];
+        let sidecar = Sidecar::start(program, &variables);
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let (times, sent) = std::thread::scope(|scope| {
+            let sending: Vec<_> = (0..senders)
+                .map(|number| {
+                    scope.spawn({
+                        let (bodies, stop) = (&bodies, &stop);
+                        move || send_spans(otlp, bodies, number, stop)
+                    })
+                })
+                .collect();
+            let started = Instant::now();
+            let times = alert_times(&sidecar, &arrivals, 40);
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            let sent: usize = sending.into_iter().map(|thread| thread.join().unwrap()).sum();
+            (times, sent as f64 / started.elapsed().as_secs_f64())
+        });
+        let mut sorted = times;
+        sorted.sort_by(f64::total_cmp);
+        let what = if senders == 0 { "without spans".to_owned() } else { format!("{sent:.0} spans a second") };
+        let (median, slowest) = (sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+        println!("| {what} | {median:.2} | {slowest:.2} | {:.1} |", mebibytes(sidecar.pid(), "VmHWM"));
+    }
+    println!();
+}
+
+/// Sends exports until `stop`, each time with other trace ids; returns the number of spans that were answered with 200.
+fn send_spans(address: SocketAddr, bodies: &[Vec<u8>], sender: u8, stop: &std::sync::atomic::AtomicBool) -> usize {
+    let head =
+        "POST /v1/traces HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-protobuf\r\ncontent-length: ";
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    // A span begins with its trace's id: field 1, 16 bytes; then its own: field 2, 8 bytes.
+    let places = |body: &[u8]| -> Vec<usize> {
+        let starts =
+            body.windows(20).enumerate().filter(|(_, bytes)| bytes[..2] == [0x0a, 16] && bytes[18..] == [0x12, 8]);
+        starts.map(|(place, _)| place + 2).collect()
+    };
+    let (mut sent, mut buffer) = (0, Vec::new());
+    for round in 0_u64.. {
+        for body in bodies {
+            if stop.load(std::sync::atomic::Ordering::Relaxed) {
+                return sent;
+            }
+            let mut body = body.clone();
+            let ids = places(&body);
+            for place in &ids {
+                for (byte, other) in body[place + 4..place + 12].iter_mut().zip(round.to_be_bytes()) {
+                    *byte ^= other;
+                }
+                body[*place] ^= sender;
+            }
+            stream.write_all(format!("{head}{}\r\n\r\n", body.len()).as_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+            // While too much waits, exports are refused, and a sender tries again.
+            if read_answer(&mut stream, &mut buffer) {
+                sent += ids.len();
+            } else {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+    }
+    sent
 }
 
 /// Latencies of hooks posted every two milliseconds for the given time.
