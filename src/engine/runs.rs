@@ -742,7 +742,12 @@ impl RunsThread {
             self.store.write(now, &batch)
         };
         self.group_spans = 0;
-        self.outgoing.committed(outcome.is_ok());
+        let (replies, answer) = (std::mem::take(&mut self.replies), outcome.clone());
+        self.outgoing.committed(outcome.is_ok(), move || {
+            for reply in replies {
+                reply(answer.clone().map_err(RunsError::from));
+            }
+        });
         match &outcome {
             Ok(()) => {
                 let discarded = std::mem::take(&mut self.unwritten.discarded);
@@ -754,9 +759,6 @@ impl RunsThread {
                 }
             }
             Err(_) => self.registry.not_written(&agents),
-        }
-        for reply in self.replies.drain(..) {
-            reply(outcome.clone().map_err(RunsError::from));
         }
         if !is_empty {
             let took = self.clock.wall().since(began).as_millis();

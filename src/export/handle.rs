@@ -67,6 +67,21 @@ impl ExportHandle {
         }
     }
 
+    /// Calls `then` once everything that was handed over before is in the spool, or was dropped; at once if nothing is
+    /// exported.
+    pub fn after_spooled(&self, then: Box<dyn FnOnce() + Send>) {
+        let message = SpoolMessage::AfterWritten(then);
+        let refused = match &self.0 {
+            Some(inner) => inner.queue.try_send(message).err(),
+            None => Some(mpsc::TrySendError::Full(message)),
+        };
+        if let Some(mpsc::TrySendError::Full(SpoolMessage::AfterWritten(then)))
+        | Some(mpsc::TrySendError::Disconnected(SpoolMessage::AfterWritten(then))) = refused
+        {
+            then();
+        }
+    }
+
     /// The counters, if anything is exported.
     pub fn counters(&self) -> Option<&ExportCounters> {
         self.0.as_ref().map(|inner| &inner.counters)

@@ -68,6 +68,8 @@ pub(super) enum SpoolMessage {
     Next(LaneId, Wanted, oneshot::Sender<Taken>),
     /// The target gave its verdict on everything up to this id.
     Settled(LaneId, i64),
+    /// Called once what came before is written, or could not be.
+    AfterWritten(Box<dyn FnOnce() + Send>),
     Close(oneshot::Sender<()>),
 }
 
@@ -122,6 +124,8 @@ pub(super) struct SpoolThread {
     stripper: Stripper,
     groups: BTreeMap<(&'static str, Shape), Group>,
     unwritten: Vec<UnwrittenGroup>,
+    /// Called after the next write.
+    after_written: Vec<Box<dyn FnOnce() + Send>>,
     clock: Clock,
     /// Items in the queue, shared with those who send.
     queued: Arc<AtomicUsize>,
@@ -165,6 +169,7 @@ impl SpoolThread {
             stripper: Stripper::default(),
             groups: BTreeMap::new(),
             unwritten: Vec::new(),
+            after_written: Vec::new(),
             clock,
             queued,
             tick_at: now,
@@ -214,7 +219,8 @@ impl SpoolThread {
                     return;
                 }
             }
-            self.write(false);
+            self.write(!self.after_written.is_empty());
+            std::mem::take(&mut self.after_written).into_iter().for_each(|then| then());
             if self.clock.wall() >= self.tick_at {
                 self.tick();
             }
@@ -245,6 +251,7 @@ impl SpoolThread {
                 self.serve(lane);
             }
             SpoolMessage::Settled(lane, last) => self.settle(lane, last),
+            SpoolMessage::AfterWritten(then) => self.after_written.push(then),
             SpoolMessage::Close(reply) => {
                 reply.send(()).ok();
             }

@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("runs: malformed requests name what is wrong", &[], malformed),
         trial("runs: on a full disk spans are refused, and stored once there is room", &[], full_disk),
         trial("runs: readers see whole groups while spans are written", &[], readers),
+        trial("runs: what was answered before a kill is exported after it", &[], exported_after_a_kill),
     ]
 }
 
@@ -681,4 +682,38 @@ fn readers() {
         assert!(by_api.join().expect("no panic") > 0 && by_file.join().expect("no panic") > 0);
     });
     assert_eq!(runs(&lookout, "?limit=1000").len(), rounds);
+}
+
+fn exported_after_a_kill() {
+    let sink = Setup::new("").start();
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let setup = Setup::new(&format!("export: {{otlp: {{endpoint: 'http://{dead}'}}}}\n"));
+    let lookout = setup.start();
+    assert_eq!(register(&lookout, &json!({"name": "stock"})).status, 201);
+    let root = json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "clerk"});
+    let rounds = 5;
+    let mut lookout = Some(lookout);
+    for number in 0..rounds {
+        let running = lookout.take().expect("it runs");
+        let started = running.post("/agents/default/stock/trace/start", &json!({"name": "count"})).json();
+        let end = json!({"trace_id": started["trace_id"], "status": "ok"});
+        let trace = format!("{:032x}", 0xa1_0000 + number);
+        let body = spans("shop", &[(&trace, "00000000000000b1", "", "invoke_agent clerk", root.clone())]);
+        if number % 2 == 0 {
+            assert_eq!(running.post("/agents/default/stock/trace/end", &end).status, 200);
+            assert_eq!(running.post("/v1/traces", &body).status, 200);
+        } else {
+            assert_eq!(running.post("/v1/traces", &body).status, 200);
+            assert_eq!(running.post("/agents/default/stock/trace/end", &end).status, 200);
+        }
+        running.kill9();
+        if number == rounds - 1 {
+            setup.write("lookout.yaml", &format!("export: {{otlp: {{endpoint: '{}'}}}}\n", sink.url()));
+        }
+        lookout = Some(setup.start());
+    }
+    eventually("all runs are there", || {
+        let count = |agent: &str| runs(&sink, &format!("?agent={agent}&limit=1000")).len();
+        (count("clerk") == rounds && count("stock") == rounds).then_some(())
+    });
 }

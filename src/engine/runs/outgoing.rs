@@ -133,14 +133,19 @@ impl Outgoing {
         note
     }
 
-    /// After the commit: hands over what is in it. After a failed one, senders send their requests again.
-    pub(super) fn committed(&mut self, is_ok: bool) {
+    /// After the commit: hands over what is in it, and calls `then` once that is in the spool. After a failed one, senders
+    /// send their requests again.
+    pub(super) fn committed(&mut self, is_ok: bool, then: impl FnOnce() + Send + 'static) {
         let requests = std::mem::take(&mut self.ready);
-        if is_ok {
+        if is_ok && !(requests.is_empty() && self.ready_own.is_empty()) {
             let own = std::mem::take(&mut self.ready_own);
             own.into_iter().chain(requests).for_each(|export| self.exports.traces(export));
-        } else if self.ready_own.len() > MAX_OWN {
+            self.exports.after_spooled(Box::new(then));
+            return;
+        }
+        if self.ready_own.len() > MAX_OWN {
             self.ready_own.clear();
         }
+        then();
     }
 }
