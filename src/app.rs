@@ -30,7 +30,7 @@ use crate::model::{Fingerprint, TimelineEntry};
 use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::server::listener::Certificate;
-use crate::server::{self, AccessRules, BodyReader, BoundListener, ServerContext, Surface};
+use crate::server::{self, AccessRules, BodyReader, BoundListener, FlowServers, ServerContext, Surface};
 use crate::store::spool::Spool;
 use crate::store::traces::TraceStore;
 use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
@@ -144,6 +144,9 @@ impl RunningSidecar {
         let access = AccessRules::new(&config, address)?;
         let (agent_rules_now, agent_rules) = watch::channel(config.otlp.agents.clone().into());
         let (access_now, access) = watch::channel(Arc::new(access));
+        let flows = config.flows.clone();
+        let flows = tokio::task::spawn_blocking(move || FlowServers::new(&flows)).await?;
+        let (flows_now, flows) = watch::channel(Arc::new(flows.context("flows")?));
         let mut listener_access = vec![(address, access_now)];
         let listeners = otlp::listen(&config, certificate.as_ref(), &mut listener_access).await?;
         let (store_config, store_clock) = (config.store.clone(), clock.clone());
@@ -204,6 +207,7 @@ impl RunningSidecar {
             access: listener_access,
             certificate,
             agent_rules: agent_rules_now,
+            flows: flows_now,
             otlp: otlp.clone(),
             runs: runs.clone(),
             pollers,
@@ -233,6 +237,7 @@ impl RunningSidecar {
             engine: handle,
             stop_orders,
             agent_rules,
+            flows,
             own,
             access,
             limits: config.limits.clone(),

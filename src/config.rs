@@ -5,6 +5,7 @@
 
 mod environment;
 mod file;
+pub mod flows;
 mod layers;
 pub mod log;
 pub mod pipe;
@@ -24,6 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use environment::Environment;
 pub use prepared::Prepared;
 
+use self::flows::FlowConfig;
 use self::pipe::PipeConfig;
 use crate::alerts::config::{DigestConfig, IncidentsConfig};
 use crate::export::ExportConfig;
@@ -70,6 +72,8 @@ pub struct Config {
     pub record: RecordConfig,
     /// Sources to poll.
     pub sources: Vec<SourceConfig>,
+    /// Servers whose flows may be run.
+    pub flows: Vec<FlowConfig>,
     /// OTLP listeners and limits.
     pub otlp: OtlpConfig,
     /// Systems that telemetry goes on to.
@@ -203,6 +207,7 @@ impl Config {
             registry: reader.section("registry"),
             record: reader.section("record"),
             sources: reader.list("sources"),
+            flows: reader.list("flows"),
             otlp: reader.section("otlp"),
             export: reader.section("export"),
             pipe: reader.section("pipe"),

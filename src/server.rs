@@ -9,6 +9,7 @@ mod connections;
 mod error;
 mod grpc;
 mod hooks;
+mod invoke;
 pub mod listener;
 mod otlp;
 mod pool;
@@ -33,6 +34,7 @@ use self::scrape::Scraper;
 pub use access::AccessRules;
 pub use body::BodyReader;
 pub use connections::Connections;
+pub use invoke::FlowServers;
 pub use listener::{BoundListener, Surface, serve};
 
 /// The message of a gRPC body and whether it is compressed by gzip, for the targets in `fuzz/`.
@@ -66,6 +68,8 @@ pub struct ServerContext {
     pub stop_orders: watch::Receiver<Arc<StopOrders>>,
     /// Rules that name the agent of a hook that does not name it itself.
     pub agent_rules: watch::Receiver<Arc<[AgentRule]>>,
+    /// The servers whose flows may be run.
+    pub flows: watch::Receiver<Arc<FlowServers>>,
     /// The sidecar's own metrics.
     pub own: Arc<SidecarMetrics>,
     /// The current access rules.

@@ -16,7 +16,7 @@ enum ReloadEffect {
 }
 
 /// All keys, or their section if all its keys are alike.
-const KEYS: [(&str, ReloadEffect); 42] = [
+const KEYS: [(&str, ReloadEffect); 43] = [
     ("environment", ReloadEffect::Reload),
     ("listen", ReloadEffect::Restart),
     ("allowed_hosts", ReloadEffect::Reload),
@@ -38,6 +38,7 @@ const KEYS: [(&str, ReloadEffect); 42] = [
     ("record.path", ReloadEffect::Restart),
     ("record.max_size", ReloadEffect::Restart),
     ("sources", ReloadEffect::Reload),
+    ("flows", ReloadEffect::Reload),
     ("otlp.http", ReloadEffect::Restart),
     ("otlp.grpc", ReloadEffect::Restart),
     ("otlp.max_series", ReloadEffect::Reload),

@@ -17,9 +17,10 @@ use crate::engine::runs::{RunsHandle, RunsSettings};
 use crate::engine::{EngineHandle, telemetry};
 use crate::files;
 use crate::metrics::SidecarMetrics;
+use crate::model::Problem;
 use crate::otlp::config::AgentRule;
 use crate::server::listener::Certificate;
-use crate::server::{AccessRules, ReloadResult};
+use crate::server::{AccessRules, FlowServers, ReloadResult};
 use crate::store::Store;
 
 /// Timeout of loading all files.
@@ -42,6 +43,8 @@ pub(super) struct Reloader {
     pub(super) certificate: Option<Arc<Certificate>>,
     /// Rules that name the agent of a hook that does not name it itself.
     pub(super) agent_rules: watch::Sender<Arc<[AgentRule]>>,
+    /// The servers whose flows may be run.
+    pub(super) flows: watch::Sender<Arc<FlowServers>>,
     pub(super) otlp: telemetry::TelemetryHandle,
     pub(super) runs: RunsHandle,
     pub(super) pollers: Pollers,
@@ -77,9 +80,11 @@ impl Reloader {
             let prepared = prepare(source.load_again()?, &adjust)?;
             let access = addresses.into_iter().map(|address| AccessRules::new(&prepared.config, address));
             let access = access.collect::<Result<Vec<_>, _>>()?;
-            Ok::<_, ConfigError>((prepared, access))
+            let flows = FlowServers::new(&prepared.config.flows)
+                .map_err(|error| ConfigError { problems: vec![Problem::new("flows", error.to_string())] })?;
+            Ok::<_, ConfigError>((prepared, access, flows))
         };
-        let (prepared, access) = files::run_blocking(Path::new(&file), LOAD_TIMEOUT, read)
+        let (prepared, access, flows) = files::run_blocking(Path::new(&file), LOAD_TIMEOUT, read)
             .await
             .map_err(|error| anyhow::anyhow!("read the configuration or a file that it names: {error}"))??;
         let keys = restart_needed(&self.started_with, &prepared.config);
@@ -96,6 +101,7 @@ impl Reloader {
             set_log_level(&config.log.level)?;
         }
         self.store.configure(&config.store);
+        self.flows.send_replace(Arc::new(flows));
         self.agent_rules.send_replace(config.otlp.agents.clone().into());
         self.runs.configure(RunsSettings::new(&config.runs, &config.otlp));
         anyhow::ensure!(self.otlp.configure(&config.otlp).await, "shutting down");

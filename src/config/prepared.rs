@@ -74,7 +74,7 @@ fn files(value: &Value, key: String, problems: &mut Vec<Problem>) {
             let wrong = match key.rsplit('.').next().unwrap_or_default() {
                 // Those of receivers and listeners are read elsewhere.
                 "cert_file" | "key_file" => None,
-                "ca_file" if !key.starts_with("sources") && !key.starts_with("export") => None,
+                "ca_file" if !["sources", "flows", "export"].iter().any(|section| key.starts_with(section)) => None,
                 "ca_file" => http_client::certificates(&path).err().map(|error| error.to_string()),
                 name if name.ends_with("_file") => {
                     SecretSource::File(path).read_blocking().err().map(|error| error.in_full())

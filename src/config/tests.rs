@@ -225,7 +225,7 @@ fn yaml_values_are_read_by_the_core_schema() {
     );
     assert_eq!(
         config.expect_err("x is no key"),
-        "lookout.yaml: x: unknown key; known here are `environment`, `profiles`, `listen`, `allowed_hosts`, `auth`, `tls`, `limits`, `log`, `store`, `runs`, `registry`, `record`, `sources`, `otlp`, `export`, `pipe`, `agents`, `expected`, `budgets`, `rules`, `incidents`, `digest`, `heartbeat`, `external_url`, `receivers`"
+        "lookout.yaml: x: unknown key; known here are `environment`, `profiles`, `listen`, `allowed_hosts`, `auth`, `tls`, `limits`, `log`, `store`, `runs`, `registry`, `record`, `sources`, `flows`, `otlp`, `export`, `pipe`, `agents`, `expected`, `budgets`, `rules`, `incidents`, `digest`, `heartbeat`, `external_url`, `receivers`"
     );
     let config = load(
         "sources:\n  - &first {name: no, kind: orchestrator-cc, url: 'http://localhost/', interval: 10s}\n  - {<<: *first, name: off}\n\

@@ -1,7 +1,7 @@
 //! Validates a configuration beyond the types of its keys: each section by itself, and conditions across sections.
 
 use super::reader::ConfigProblems;
-use super::{Config, server};
+use super::{Config, flows, server};
 use crate::fleet::config::ExpectedConfig;
 use crate::{ingest, notify, otlp};
 
@@ -21,6 +21,7 @@ pub(super) fn check(config: &Config, found: &mut ConfigProblems<'_>) {
     found.extend(config.registry.validate());
     found.extend(config.record.validate());
     found.extend(ingest::validate(&config.sources));
+    found.extend(flows::validate(&config.flows));
     found.extend(otlp::config::validate(&config.otlp));
     found.extend(config.export.validate());
     found.extend(config.pipe.validate());

@@ -17,7 +17,9 @@ use super::connections::{Connection, RequestBody};
 use super::error::{ApiError, json as json_answer};
 use super::responses::ResponseSender;
 use super::scrape::Scraper;
-use super::{HandlerState, ServerContext, Surface, api, callbacks, hooks, otlp, pushes, registry, runs, silences};
+use super::{
+    HandlerState, ServerContext, Surface, api, callbacks, hooks, invoke, otlp, pushes, registry, runs, silences,
+};
 use crate::config::server::Role::{self, Admin, Ingest, Read};
 use crate::ingest::hooks::{HookTool, TOOLS};
 use crate::otlp::Signal;
@@ -69,6 +71,8 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         Route::post("/agents/{id}/{name}/trace/start", Ingest, runs::start_named, "the same, by project and name"),
         Route::post("/agents/{id}/trace/end", Ingest, runs::end, "end a run"),
         Route::post("/agents/{id}/{name}/trace/end", Ingest, runs::end, "the same, by project and name"),
+        Route::post("/agents/{id}/invoke", Ingest, invoke::invoke, "run the flow of a registered agent"),
+        Route::post("/agents/{id}/{name}/invoke", Ingest, invoke::invoke_named, "the same, by project and name"),
         Route::direct("/api/state", Dispatch::State, "push the state of agents and components"),
         Route::direct("/api/usage", Dispatch::Usage, "push usage increments"),
     ];

@@ -180,7 +180,7 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], ApiError> {
 }
 
 /// The trace and the span of a `traceparent` (W3C Trace Context). Of a version that is not known, the first fields count.
-fn traceparent(header: &str) -> Option<(TraceId, SpanId)> {
+pub(super) fn traceparent(header: &str) -> Option<(TraceId, SpanId)> {
     let mut parts = header.trim().split('-');
     let version = parts.next().filter(|version| version.len() == 2 && !version.eq_ignore_ascii_case("ff"))?;
     version.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(())?;

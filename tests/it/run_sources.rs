@@ -12,6 +12,9 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("run sources: flowise: executions are runs, from their beginning", &[], flowise),
         trial("run sources: autogen studio: teams are agents, messages are calls", &[], autogen_studio),
         trial("run sources: crewx: tasks are runs, old and new", &[], crewx),
+        trial("run sources: invoke: a flow's answer comes back unchanged, and is one run", &[], invoke),
+        trial("run sources: invoke: streams, failures, and clients that leave", &[], invoke_streams),
+        trial("run sources: invoke: only flows of servers in the configuration run", &[], invoke_refused),
     ]
 }
 
@@ -342,3 +345,134 @@ query          █························  1.98s  boss
 ├ Bash         ························█  0.0ms  Bash
 └ skill:hello  ························█   96ms  skill:hello
 ";
+
+const FLOW: &str = "/api/v1/run/shop-clerk-2";
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
+fn flow_config(server: &FlowServer, more: &str) -> String {
+    format!(
+        "flows: [{{name: flows, kind: langflow, url: \"{url}\", api_key: sk-hunter2, timeout: 2s}},
+            {{name: chats, kind: flowise, url: \"{url}\", timeout: 2s}}]\n{more}",
+        url = server.url()
+    )
+}
+
+fn with_flow(lookout: &Lookout, name: &str, flow: &str, id: &str) {
+    let config = json!({"flow": flow, "flow_id": id});
+    let answer = lookout.post("/agents/register", &json!({"name": name, "type": "langflow", "config": config}));
+    assert_eq!(answer.status, 201, "{}", answer.text());
+}
+
+fn ended(lookout: &Lookout, status: &str) -> Value {
+    eventually("the end of the run", || runs(lookout, &format!("?status={status}")).pop())
+}
+
+fn invoke() {
+    let mut pages = langflow_pages();
+    pages.push((FLOW, Page::Json(recorded("langflow-run.json"))));
+    let server = FlowServer::start(&pages);
+    server.set(|it| it.key = Some(("x-api-key", "sk-hunter2".to_owned())));
+    let source = format!(
+        "sources: [{{name: list, kind: langflow, url: \"{}\", interval: 500ms, api_key: sk-hunter2}}]",
+        server.url()
+    );
+    let setup = Setup::new(&flow_config(&server, ""));
+    let lookout = setup.start();
+    with_flow(&lookout, "clerk", "flows", "shop-clerk-2");
+    let asked = json!({"input_value": "How many apples?", "session_id": "shop-session-1"});
+    let answer = lookout.post("/agents/default/clerk/invoke?stream=false", &asked);
+    assert_eq!((answer.status, answer.text()), (200, recorded("langflow-run.json").as_str()), "unchanged");
+    let sent = server.asked(FLOW).remove(0);
+    assert_eq!(serde_json::from_slice::<Value>(&sent.body).expect("JSON"), asked);
+    assert_eq!(sent.path, format!("{FLOW}?stream=false"));
+    let run = ended(&lookout, "ok");
+    let id = id_of(&run);
+    assert!(sent.headers["traceparent"].starts_with(&format!("00-{id}-")), "{sent:?}");
+    assert_eq!(answer.header("x-lookout-run-id"), Some(id.as_str()));
+    assert_eq!((&run["tokens"]["input"], &run["tokens"]["output"]), (&json!(128), &json!(16)));
+    assert_eq!(run["agent_name"], "clerk");
+    assert_eq!(run["session_id"], "shop-session-1");
+    // The server's list has the same run.
+    setup.write("lookout.yaml", &flow_config(&server, &source));
+    lookout.signal("HUP");
+    let merged = eventually("its calls", || runs(&lookout, "").into_iter().find(|run| run["calls"] == 1));
+    assert_eq!((id_of(&merged), runs(&lookout, "").len()), (id, 1), "one run: {merged}");
+    assert_eq!(
+        [&merged["agent_name"], &merged["model"], &merged["tokens"]["input"]],
+        [&json!("clerk"), &json!("gpt-4o-mini"), &json!(128)]
+    );
+    keeps_no_content(&setup, &["How many apples", "apples, pears and plums"]);
+}
+
+fn invoke_streams() {
+    let events =
+        ["data: {\"event\": \"token\", \"data\": \"The\"}\n\n", "data: {\"event\": \"end\"}\n\n"].map(str::to_owned);
+    let pause = std::time::Duration::from_millis(300);
+    let server = FlowServer::start(&[
+        ("/api/v1/prediction/chat", Page::Pieces(200, "text/event-stream", events.to_vec(), pause)),
+        ("/api/v1/prediction/bad", Page::Status(500, r#"{"success":false,"message":"no such model"}"#.to_owned())),
+        ("/api/v1/prediction/slow", Page::Hang),
+    ]);
+    let setup = Setup::new(&flow_config(&server, ""));
+    let lookout = setup.start();
+    for flow in ["chat", "bad", "slow"] {
+        with_flow(&lookout, flow, "chats", flow);
+    }
+    let body = br#"{"question": "How many apples?", "streaming": true}"#;
+    let answer = lookout.send("POST", "/agents/default/chat/invoke", &JSON, body);
+    assert_eq!((answer.status, answer.text()), (200, events.concat().as_str()));
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    assert_eq!(ended(&lookout, "ok")["agent_name"], "chat");
+    let answer = lookout.send("POST", "/agents/default/bad/invoke", &JSON, body);
+    assert_eq!((answer.status, answer.json()["message"].as_str()), (500, Some("no such model")));
+    assert_eq!(ended(&lookout, "error")["error"], "no such model");
+    let answer = lookout.send("POST", "/agents/default/slow/invoke", &JSON, body);
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    let failed =
+        eventually("it failed", || runs(&lookout, "?status=error").into_iter().find(|run| run["agent_name"] == "slow"));
+    assert_eq!(failed["error"], "flow server `chats`: no answer within 2s");
+    // The client goes away.
+    let address = lookout.url().trim_start_matches("http://").to_owned();
+    let mut stream = std::net::TcpStream::connect(&address).expect("a connection");
+    let head = format!(
+        "POST /agents/default/slow/invoke HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{{}}"
+    );
+    std::io::Write::write_all(&mut stream, head.as_bytes()).expect("sent");
+    eventually("it runs", || runs(&lookout, "?status=running").pop());
+    drop(stream);
+    assert_eq!(ended(&lookout, "abandoned")["agent_name"], "slow");
+    eventually("the flow server is left too", || (server.set(|it| it.left) > 0).then_some(()));
+}
+
+fn invoke_refused() {
+    let server = FlowServer::start(&[]);
+    let lookout = Setup::new(&flow_config(&server, "")).start();
+    assert_eq!(lookout.post("/agents/register", &json!({"name": "plain"})).status, 201);
+    for (name, flow, id) in [
+        ("unknown", "elsewhere", "x"),
+        ("up", "flows", "../../login"),
+        ("slash", "flows", "a/b"),
+        ("dots", "flows", ".."),
+    ] {
+        with_flow(&lookout, name, flow, id);
+    }
+    for (agent, status, part) in [
+        ("plain", 400, "the agent has no flow"),
+        ("unknown", 400, "has no `elsewhere`"),
+        ("up", 400, "not the id of a flow"),
+        ("slash", 400, "not the id of a flow"),
+        ("dots", 400, "not the id of a flow"),
+        ("nothing", 404, "no agent has the id"),
+    ] {
+        let answer = lookout.post(&format!("/agents/default/{agent}/invoke"), &json!({}));
+        assert_eq!(answer.status, status, "{agent}: {}", answer.text());
+        assert!(answer.text().contains(part), "{agent}: {}", answer.text());
+    }
+    assert!(server.asked("").is_empty() && runs(&lookout, "").is_empty());
+    with_flow(&lookout, "good", "flows", "x");
+    let text = lookout.send("POST", "/agents/default/good/invoke", &[("content-type", "text/plain")], b"x");
+    assert_eq!(text.status, 415);
+    let query = lookout.post("/agents/default/good/invoke?url=http://x", &json!({}));
+    assert_eq!(query.status, 400);
+    assert!(server.asked("").is_empty());
+}

@@ -57,7 +57,7 @@ fn what_is_no_database_of_crewx_is_an_error_with_a_remedy() {
 }
 
 #[test]
-fn nothing_is_left_next_to_the_file_whoever_has_it_open() {
+fn nothing_is_left_next_to_the_file() {
     let (_dir, path, writer) = database(&format!("PRAGMA journal_mode=WAL; {OLDEST}"));
     let mut crewx = Crewx::new("crew", &path, false);
     // Open by its writer: what is only in its log is seen.
