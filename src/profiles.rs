@@ -4,6 +4,7 @@
 //! read. Nothing is counted twice, neither what several signals report nor what is sent again: `signal_totals` and
 //! `dedup`. These profiles have nothing to do with OTLP's signal of that name.
 
+mod ag2;
 mod attributes;
 mod autogen;
 mod claude_code;
@@ -165,7 +166,12 @@ impl Profiles {
                     let resource = self.resource(resource_spans.resource.as_ref());
                     for scope_spans in &resource_spans.scope_spans {
                         let scope = resource.scope(&self.digests, TelemetryChannel::Traces, scope_spans.scope.as_ref());
-                        scope_spans.spans.iter().for_each(|span| self.span(&scope, span, &mut totals));
+                        let name = scope_spans.scope.as_ref().map(|scope| &*scope.name);
+                        let by_id = ag2::by_id(name, &scope_spans.spans);
+                        for span in &scope_spans.spans {
+                            let named = by_id.as_ref().and_then(|by_id| ag2::with_agent_above(span, by_id));
+                            self.span(&scope, named.as_ref().unwrap_or(span), &mut totals);
+                        }
                     }
                 }
             }

@@ -12,6 +12,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("run sources: flowise: executions are runs, from their beginning", &[], flowise),
         trial("run sources: autogen studio: teams are agents, messages are calls", &[], autogen_studio),
         trial("run sources: crewx: tasks are runs, old and new", &[], crewx),
+        trial("run sources: ag2: calls belong to the agent above them, and count once", &[], ag2),
         trial("run sources: invoke: a flow's answer comes back unchanged, and is one run", &[], invoke),
         trial("run sources: invoke: streams, failures, and clients that leave", &[], invoke_streams),
         trial("run sources: invoke: only flows of servers in the configuration run", &[], invoke_refused),
@@ -475,4 +476,49 @@ fn invoke_refused() {
     let query = lookout.post("/agents/default/good/invoke?url=http://x", &json!({}));
     assert_eq!(query.status, 400);
     assert!(server.asked("").is_empty());
+}
+
+fn ag2() {
+    let lookout = Setup::new("").start();
+    let span = |id: &str, parent: &str, name: &str, pairs: Value| {
+        let pair = |(key, value): (&String, &Value)| match value {
+            Value::Number(number) => json!({"key": key, "value": {"intValue": number.to_string()}}),
+            other => json!({"key": key, "value": {"stringValue": other}}),
+        };
+        let attributes: Vec<Value> = pairs.as_object().expect("pairs").iter().map(pair).collect();
+        json!({"traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": id, "parentSpanId": parent, "name": name,
+            "startTimeUnixNano": "1796000000000000000", "endTimeUnixNano": "1796000001000000000", "attributes": attributes})
+    };
+    let usage = json!({"gen_ai.usage.input_tokens": 128, "gen_ai.usage.output_tokens": 16});
+    let mut call = usage.clone();
+    call["gen_ai.operation.name"] = json!("chat");
+    call["gen_ai.request.model"] = json!("gpt-4o-mini");
+    let mut repeated = usage;
+    repeated["ag2.span.type"] = json!("usage");
+    let agent = json!({"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "clerk"});
+    let spans = [
+        span("00000000000000a3", "00000000000000a2", "record_usage model_call", repeated),
+        span("00000000000000a2", "00000000000000a1", "chat gpt-4o-mini", call),
+        span("00000000000000a1", "", "invoke_agent clerk", agent),
+    ];
+    let export = json!({"resourceSpans": [{
+        "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "unknown_service"}}]},
+        "scopeSpans": [{"scope": {"name": "opentelemetry.instrumentation.ag2"}, "spans": spans}],
+    }]});
+    assert_eq!(lookout.post("/v1/traces", &export).status, 200);
+    let found = eventually("its agent", || Some(agents(&lookout)).filter(|agents| !agents.is_empty()));
+    let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["default/clerk"], "the call is the agent's");
+    let run = wait_for_runs(&lookout, 1).remove(0);
+    assert_eq!([&run["calls"], &run["tokens"]["input"], &run["tokens"]["output"]], [1, 128, 16]);
+    let page = lookout.get("/metrics").text().to_owned();
+    let tokens: f64 = page
+        .lines()
+        .filter(|line| {
+            line.starts_with("orchestrator_agent_tokens_total") || line.starts_with("orchestrator_tokens_total")
+        })
+        .filter(|line| line.contains("clerk"))
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum();
+    assert_eq!(tokens, 144.0, "once: {page}");
 }
