@@ -46,6 +46,7 @@ mod readme;
 mod registry_mysql;
 mod reload;
 mod ruletools;
+mod run_clients;
 mod run_sources;
 mod runs;
 mod scrape;
@@ -111,6 +112,7 @@ fn main() -> ExitCode {
         registry_mysql::trials(),
         clickhouse::trials(),
         run_sources::trials(),
+        run_clients::trials(),
         supervision::trials(),
         #[cfg(target_os = "linux")]
         deployment::trials(),
