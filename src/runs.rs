@@ -6,9 +6,11 @@
 //! calls, until its caller's run becomes known. What is at rest is dropped from memory and comes back, by
 //! [`RunBook::restore`], when a late span asks for it.
 
+pub mod advice;
 pub mod config;
 mod linking;
 pub mod registry;
+pub mod tasks;
 mod totals;
 mod trace;
 pub mod turns;

@@ -20,6 +20,7 @@ mod routes;
 mod runs;
 mod scrape;
 mod silences;
+mod tasks;
 mod write_timeout;
 
 use std::future::Future;

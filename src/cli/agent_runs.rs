@@ -60,7 +60,13 @@ pub(super) async fn show(args: &AgentShowArgs, env: &Environment) -> anyhow::Res
     let name = format!("{}/{}", text(&agent, "project"), text(&agent, "name"));
     let mut stats = Vec::new();
     for by in ["total", "model", "tool"] {
-        let query = [("agents", name.clone()), ("range", args.range.clone()), ("by", by.to_owned())];
+        let advice = if by == "total" { "1" } else { "0" };
+        let query = [
+            ("agents", name.clone()),
+            ("range", args.range.clone()),
+            ("by", by.to_owned()),
+            ("advice", advice.to_owned()),
+        ];
         stats.push(parse(&origin.stats(&query).await?)?);
     }
     let runs = parse(&origin.list(&[("agent", name), ("limit", "5".to_owned())]).await?)?;

@@ -28,6 +28,9 @@ pub struct AlertsArgs {
     /// Show only alerts of this agent
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
+    /// Show only active alerts about agents that work on this task
+    #[arg(long, value_name = "ID")]
+    pub task: Option<String>,
     /// Show only alerts of this rule
     #[arg(long, value_name = "NAME")]
     pub rule: Option<String>,
@@ -47,6 +50,7 @@ impl AlertsArgs {
             ("state", &self.state),
             ("agent", &self.agent),
             ("rule", &self.rule),
+            ("task", &self.task),
             ("limit", &limit),
         ]
         .into_iter()
@@ -147,7 +151,15 @@ mod tests {
     }
 
     fn args() -> AlertsArgs {
-        AlertsArgs { level: None, state: None, agent: None, rule: None, limit: None, client: ClientArgs::default() }
+        AlertsArgs {
+            level: None,
+            state: None,
+            agent: None,
+            rule: None,
+            task: None,
+            limit: None,
+            client: ClientArgs::default(),
+        }
     }
 
     fn answer() -> Value {

@@ -319,6 +319,9 @@ pub(super) fn agent_card(
     {
         let sums = serde_json::json!({"agents": [total]});
         out.push_str(&format!("\nlast {range}\n{}", comparison(&sums, look)));
+        for advice in list(total, "advice") {
+            out.push_str(&format!("- {}\n", text(advice, "text")));
+        }
     } else {
         out.push_str(&format!("\nno runs in the last {range}\n"));
     }

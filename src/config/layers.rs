@@ -23,6 +23,48 @@ pub(super) struct Layers<'a> {
     figment: Figment,
     /// The merged layers.
     tree: Value,
+    /// What the environment gives where no layer does.
+    preset: Option<Preset>,
+}
+
+/// What an environment gives where no key is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Preset {
+    /// `runs.retention`.
+    retention: &'static str,
+    /// `interval` of each source.
+    interval: &'static str,
+}
+
+impl Preset {
+    /// That of the environment `name`.
+    pub(super) fn of(name: &str) -> Option<Self> {
+        let (retention, interval) = match name {
+            "development" => ("7d", "10s"),
+            "staging" => ("30d", "5s"),
+            "production" => ("90d", "5s"),
+            _ => return None,
+        };
+        Some(Self { retention, interval })
+    }
+
+    /// Adds it to the merged `tree`.
+    fn add_to(self, tree: &mut Value) {
+        let Value::Dict(_, tree) = tree else { return };
+        let runs = tree.entry("runs".to_owned()).or_insert_with(|| Value::Dict(Tag::Default, Dict::new()));
+        if let Value::Empty(..) = runs {
+            *runs = Value::Dict(Tag::Default, Dict::new());
+        }
+        if let Value::Dict(_, runs) = runs {
+            runs.entry("retention".to_owned()).or_insert_with(|| Value::from(self.retention));
+        }
+        let Some(Value::Array(_, sources)) = tree.get_mut("sources") else { return };
+        for source in sources {
+            if let Value::Dict(_, source) = source {
+                source.entry("interval".to_owned()).or_insert_with(|| Value::from(self.interval));
+            }
+        }
+    }
 }
 
 impl<'a> Layers<'a> {
@@ -37,7 +79,7 @@ impl<'a> Layers<'a> {
             figment = figment.merge(Serialized::globals(path.into_iter().rev().fold(value, beneath)));
         }
         let tree = merged(&figment);
-        Self { file, env, figment, tree }
+        Self { file, env, figment, tree, preset: None }
     }
 
     /// Adds `section` as the profile of the environment `name`.
@@ -45,10 +87,18 @@ impl<'a> Layers<'a> {
         self.figment = std::mem::take(&mut self.figment).merge(Serialized::from(section, name));
     }
 
+    /// Sets what the environment gives where no layer does.
+    pub(super) const fn set_preset(&mut self, preset: Option<Preset>) {
+        self.preset = preset;
+    }
+
     /// Selects the environment `name`.
     pub(super) fn select(&mut self, name: &str) {
         self.figment = std::mem::take(&mut self.figment).select(name);
         self.tree = merged(&self.figment);
+        if let Some(preset) = self.preset {
+            preset.add_to(&mut self.tree);
+        }
     }
 
     /// The merged tree.

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::EnvironmentName;
 use super::environment::Environment;
-use super::layers::{Layers, PROFILES};
+use super::layers::{Layers, PROFILES, Preset};
 use crate::model::{Origin, Problem};
 use crate::written::document::{Document, locate, locate_mut, scalar};
 use crate::written::mistake;
@@ -21,7 +21,7 @@ use crate::written::mistake;
 /// The key with the name of the environment.
 const ENVIRONMENT: &str = "environment";
 /// Environments that are known without a profile.
-const ENVIRONMENTS: [&str; 2] = ["development", "production"];
+const ENVIRONMENTS: [&str; 3] = ["development", "staging", "production"];
 /// Profile names that figment reserves.
 const RESERVED: [&str; 2] = ["default", "global"];
 /// Maximum number of reported problems.
@@ -60,6 +60,9 @@ impl<'a> ConfigReader<'a> {
             self.report(&[ENVIRONMENT.to_owned()], format!("`{}` is unknown; {instead}", name.0));
             name = EnvironmentName::default();
         }
+        // Without a name, defaults are those without an environment.
+        let is_given = self.given(ENVIRONMENT).is_some();
+        self.layers.set_preset(Preset::of(&name.0).filter(|_| is_given));
         self.layers.select(&name.0);
         name
     }

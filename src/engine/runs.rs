@@ -6,12 +6,13 @@
 mod counters;
 mod outgoing;
 mod sampler;
+mod settings;
 mod summaries;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -22,18 +23,17 @@ use outgoing::Outgoing;
 use crate::clock::Clock;
 use crate::export::ExportHandle;
 use crate::model::run_stats::Contribution;
-use crate::model::{Capture, RegisteredAgent, Run, RunSource, Span, SpanId, SpanReport, Time, TraceId};
-use crate::otlp::config::OtlpConfig;
+use crate::model::{RegisteredAgent, Run, RunSource, Span, SpanId, SpanReport, Time, TraceId};
+use crate::otlp::config::ModelPrice;
 use crate::otlp::wire::ExportTraceServiceRequest;
 use crate::profiles::spans::SpanReader;
-use crate::runs::config::RunsConfig;
-use crate::runs::registry::{Registration, Registry, RegistryFull, RegistryPatch};
+use crate::runs::registry::{Registration, Registry, RegistryPatch};
 use crate::runs::turns::TurnChange;
 use crate::runs::{RunBook, RunChanges, RunEnd, RunStart, SpanOutcome};
-use crate::store::StoreError;
-use crate::store::traces::{TraceBatch, TraceLimits, TraceReaders, TraceStore};
+use crate::store::traces::{TraceBatch, TraceReaders, TraceStore};
 pub use counters::RunCounters;
 use sampler::Sampler;
+pub use settings::{RunsError, RunsSettings};
 use summaries::SummaryQueue;
 
 /// Messages that wait.
@@ -54,29 +54,6 @@ const MAX_UNWRITTEN: usize = 16 << 20;
 const MAX_UNWRITTEN_RUNS: usize = 20_000;
 /// Runs that are taken back into memory at the start, so that calls that follow find them.
 const RECENT: (Duration, usize) = (Duration::from_secs(600), 1_000);
-
-/// Why something about runs was refused.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum RunsError {
-    /// Too much waits.
-    #[error("too many spans are waiting; try again in a second")]
-    Busy,
-    /// The store can't be written.
-    #[error("runs can't be written: {0}")]
-    Store(#[from] StoreError),
-    /// No such run.
-    #[error("no run or trace has the id {0}")]
-    UnknownRun(TraceId),
-    /// No such agent.
-    #[error("no agent has the id or name {0:?}; register it with POST /agents/register")]
-    UnknownAgent(String),
-    /// The registry is full.
-    #[error(transparent)]
-    RegistryFull(#[from] RegistryFull),
-    /// The program is shutting down.
-    #[error("shutting down")]
-    Stopped,
-}
 
 type RunsReply<T> = oneshot::Sender<Result<T, RunsError>>;
 
@@ -103,34 +80,6 @@ enum RunsMessage {
     Close(oneshot::Sender<()>),
 }
 
-/// What a reload may change.
-#[derive(Clone, Debug)]
-pub struct RunsSettings {
-    /// How agents are named, and prices.
-    pub otlp: OtlpConfig,
-    /// What is kept of content.
-    pub capture: Capture,
-    /// When a run without an end is abandoned.
-    pub timeout: Duration,
-    /// How long and how much is kept.
-    pub limits: TraceLimits,
-    /// The share of runs whose spans are kept.
-    pub sample: f64,
-}
-
-impl RunsSettings {
-    /// By the configuration.
-    pub fn new(config: &RunsConfig, otlp: &OtlpConfig) -> Self {
-        Self {
-            otlp: otlp.clone(),
-            capture: config.capture,
-            timeout: config.timeout,
-            limits: TraceLimits { retention: config.retention, max_size: config.max_size },
-            sample: config.sample,
-        }
-    }
-}
-
 /// Sends to the thread. Cheap to clone.
 #[derive(Clone)]
 pub struct RunsHandle {
@@ -139,7 +88,11 @@ pub struct RunsHandle {
     readers: TraceReaders,
     counters: Arc<RunCounters>,
     exports: ExportHandle,
+    prices: Arc<Mutex<PriceList>>,
 }
+
+/// Prices by patterns of model names.
+pub type PriceList = Arc<BTreeMap<String, ModelPrice>>;
 
 impl std::fmt::Debug for RunsHandle {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -309,7 +262,15 @@ impl RunsHandle {
 
     /// Replaces the settings.
     pub fn configure(&self, settings: RunsSettings) {
+        if let Ok(mut prices) = self.prices.lock() {
+            *prices = Arc::new(settings.otlp.prices.clone());
+        }
         self.post(RunsMessage::Configure(Box::new(settings)));
+    }
+
+    /// The prices of models in the configuration.
+    pub fn prices(&self) -> PriceList {
+        self.prices.lock().map(|prices| Arc::clone(&prices)).unwrap_or_default()
     }
 
     /// Deletes runs that began before a time; returns how many.
@@ -399,6 +360,7 @@ pub fn start(
     let counters = Arc::<RunCounters>::default();
     counters.samples.store(settings.sample < 1.0, Relaxed);
     let readers = store.readers();
+    let prices = Arc::new(Mutex::new(Arc::new(settings.otlp.prices.clone())));
     let now = clock.wall();
     let mut thread = RunsThread {
         book: RunBook::new(settings.timeout),
@@ -424,7 +386,7 @@ pub fn start(
         thread.run(&inbox);
     };
     std::thread::Builder::new().name("runs".to_owned()).spawn(work)?;
-    Ok(RunsHandle { queue, room: Arc::new(Semaphore::new(WAITING_SPANS)), readers, counters, exports })
+    Ok(RunsHandle { queue, room: Arc::new(Semaphore::new(WAITING_SPANS)), readers, counters, exports, prices })
 }
 
 impl RunsThread {

@@ -62,7 +62,11 @@ struct Known<'a> {
 impl Machine {
     /// The pending and firing alerts that match `filter`, highest level first, then newest first.
     pub fn list(&self, now: Time, filter: &AlertFilter) -> Vec<AlertView> {
-        let mut found: Vec<&Alert> = self.alerts.open().filter(|alert| filter.covers(alert)).collect();
+        let is_of_task = |alert: &&Alert| {
+            filter.task.as_ref().is_none_or(|task| self.task_of(alert).is_some_and(|known| **known == **task))
+        };
+        let mut found: Vec<&Alert> =
+            self.alerts.open().filter(|alert| filter.covers(alert)).filter(is_of_task).collect();
         found.sort_unstable_by_key(|alert| (Reverse(alert.level), Reverse(alert.started_at), alert.fingerprint));
         found.truncate(filter.limit);
         found.into_iter().map(|alert| self.alert_view(now, alert)).collect()
@@ -84,7 +88,14 @@ impl Machine {
         let AlertTexts { summary, action } = self.texts(now, &TextInput::of(alert, now), None);
         let silence = self.alerts.silence_of(now, alert).map(|silence| silence.id.to_string());
         let view = AlertView::of(&self.fleet.state().wall, alert, summary, action);
-        AlertView { silenced_by: silence, value: alert.value_at(now), ..view }
+        let task_id = self.task_of(alert).map(Arc::clone);
+        AlertView { silenced_by: silence, value: alert.value_at(now), task_id, ..view }
+    }
+
+    /// The task of the agent that `alert` is about.
+    fn task_of(&self, alert: &Alert) -> Option<&Arc<str>> {
+        let Subject::Agent { project, name } = &alert.subject else { return None };
+        self.fleet.find(project, name)?.task.as_ref().map(|task| &task.id)
     }
 
     /// `notices` with their texts; receivers of one alert get the same ones.

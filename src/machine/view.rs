@@ -19,6 +19,8 @@ pub struct AlertFilter {
     pub agent: Option<String>,
     /// Of this rule.
     pub rule: Option<String>,
+    /// About an agent that works on this task.
+    pub task: Option<String>,
     /// At most so many.
     pub limit: usize,
 }
@@ -39,6 +41,9 @@ pub struct AlertView {
     /// The agent it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_name: Option<Arc<str>>,
+    /// The task that the agent works on, of an alert that is not resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<Arc<str>>,
     /// The component it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub component: Option<Arc<str>>,
@@ -129,6 +134,7 @@ impl AlertView {
             state: alert.state,
             project: alert.subject.project().cloned(),
             agent_name: named("agent_name"),
+            task_id: None,
             component: named("component"),
             source: named("source"),
             receiver: named("receiver"),

@@ -73,18 +73,24 @@ pub struct ModelPrice {
 
 impl ModelPrice {
     /// The prices in the order of [`crate::model::TokenType::ALL`].
-    fn by_type(&self) -> [f64; 5] {
+    pub fn by_type(&self) -> [f64; 5] {
         let Self { input, output, cache_read, cache_creation, reasoning } = *self;
         [input, output, cache_read.unwrap_or(input), cache_creation.unwrap_or(input), reasoning.unwrap_or(output)]
     }
 }
 
+/// The price of the longest pattern that matches the model.
+pub fn find_price<'a>(prices: &'a BTreeMap<String, ModelPrice>, model: &str) -> Option<&'a ModelPrice> {
+    let matching = prices.iter().filter(|(pattern, _)| glob(&names::model(pattern), model));
+    matching.max_by_key(|(pattern, _)| pattern.len()).map(|(_, price)| price)
+}
+
 /// The cost of tokens by the longest pattern that matches the model; `None` when none does. Patterns may have the prefix
 /// of a provider, as names of models may.
 pub(crate) fn price_of(prices: &BTreeMap<String, ModelPrice>, model: &str, tokens: &[u64; 5]) -> Option<f64> {
-    let matching = prices.iter().filter(|(pattern, _)| glob(&names::model(pattern), model));
-    let (_, price) = matching.max_by_key(|(pattern, _)| pattern.len())?;
-    Some(price.by_type().iter().zip(tokens).map(|(price, count)| price * *count as f64 / 1e6).sum())
+    Some(
+        find_price(prices, model)?.by_type().iter().zip(tokens).map(|(price, count)| price * *count as f64 / 1e6).sum(),
+    )
 }
 
 /// The default address of OTLP/HTTP.

@@ -267,6 +267,7 @@ pub fn agent(agent: &RegisteredAgent) -> Value {
 pub fn stat(cell: &StatCell) -> Value {
     let counts = cell.tokens.map(|count| u64::try_from(count).unwrap_or(0));
     let ratio = |part: i64, whole: i64| (whole > 0).then(|| part as f64 / whole as f64);
+    let written = counts[TokenType::Output as usize].saturating_add(counts[TokenType::Reasoning as usize]);
     let quantiles = |sketch: &crate::model::Sketch| {
         let at = |share: f64| sketch.quantile(share).map(|ms| (ms * 10.0).round() / 10.0);
         json!({"p50": at(0.5), "p95": at(0.95), "p99": at(0.99)})
@@ -275,6 +276,7 @@ pub fn stat(cell: &StatCell) -> Value {
         "runs": cell.runs,
         "failed_runs": cell.failed_runs,
         "error_rate": ratio(cell.failed_runs, cell.runs),
+        "completion_rate": ratio(cell.runs - cell.failed_runs, cell.runs),
         "run_duration_ms": quantiles(&cell.run_durations),
         "calls": cell.calls,
         "failed_calls": cell.failed_calls,
@@ -283,6 +285,7 @@ pub fn stat(cell: &StatCell) -> Value {
         "tools": cell.tools,
         "tokens": tokens(counts),
         "tokens_per_call": ratio(counts.iter().sum::<u64>().cast_signed(), cell.calls),
+        "token_efficiency": ratio(written.cast_signed(), counts.iter().sum::<u64>().cast_signed()),
         "cost_usd": cost_dollars(cell.cost_nanos),
         "fallbacks": cell.fallbacks,
         "waited_ms": cell.waited_ms,
@@ -319,11 +322,14 @@ pub fn stats(
             }
             point
         });
+        let total_runs = total.runs;
         let mut shown = json!({"project": project, "agent_name": agent, "points": points.collect::<Vec<_>>()});
         if group == StatGroup::Total
             && let (Some(shown), Value::Object(total)) = (shown.as_object_mut(), stat(&total))
         {
+            let runs_per_hour = total_runs as f64 / f64::from((hours.end - hours.start).max(1));
             shown.extend(total);
+            shown.insert("runs_per_hour".to_owned(), json!(runs_per_hour));
         }
         shown
     });

@@ -63,6 +63,7 @@ pub(super) struct AlertsQuery {
     state: Option<String>,
     agent: Option<String>,
     rule: Option<String>,
+    task: Option<String>,
     limit: Option<String>,
 }
 
@@ -86,14 +87,22 @@ pub(super) async fn alerts(
         let limit = text.parse().ok().filter(|limit| (1..=MAX_ALERTS).contains(limit));
         limit.ok_or_else(|| bad(format!("invalid limit `{text}`; use a number from 1 to {MAX_ALERTS}")))
     })?;
-    let filter =
-        AlertFilter { level: level.transpose()?, state: query.state, agent: query.agent, rule: query.rule, limit };
+    // Of a resolved alert the task is not known.
+    let takes_resolved = query.task.is_none();
+    let filter = AlertFilter {
+        level: level.transpose()?,
+        state: query.state,
+        agent: query.agent,
+        rule: query.rule,
+        task: query.task,
+        limit,
+    };
     let mut found = if filter.state.as_deref() == Some("resolved") {
         Vec::new()
     } else {
         shared.context.engine.alerts(filter.clone()).await?
     };
-    if found.len() < limit && filter.state.as_deref().is_none_or(|state| state == "resolved") {
+    if takes_resolved && found.len() < limit && filter.state.as_deref().is_none_or(|state| state == "resolved") {
         let rest = limit - found.len();
         found.extend((shared.context.history)(AlertFilter { limit: rest, ..filter }).await);
     }

@@ -187,8 +187,7 @@ async fn one(shared: &HandlerState, id: String) -> Result<Response, ApiError> {
     rows.iter().for_each(|row| sum.add(&row.cell, 1));
     let view = shared.context.engine.view().await?;
     let state = view.fleet.agents.iter().find(|known| known.project == agent.project && known.name == agent.name);
-    let filter =
-        AlertFilter { level: None, state: None, agent: Some(agent.name.to_string()), rule: None, limit: 1_000 };
+    let filter = AlertFilter { agent: Some(agent.name.to_string()), limit: 1_000, ..AlertFilter::default() };
     let alerts = shared.context.engine.alerts(filter).await?;
     let alerts: Vec<Value> = alerts.iter().map(|alert| json!(alert)).collect();
     let alerts: Vec<Value> = alerts.into_iter().filter(|alert| alert["project"] == *agent.project).collect();

@@ -18,7 +18,7 @@ use super::error::{ApiError, json as json_answer};
 use super::responses::ResponseSender;
 use super::scrape::Scraper;
 use super::{
-    HandlerState, ServerContext, Surface, api, callbacks, hooks, invoke, otlp, pushes, registry, runs, silences,
+    HandlerState, ServerContext, Surface, api, callbacks, hooks, invoke, otlp, pushes, registry, runs, silences, tasks,
 };
 use crate::config::server::Role::{self, Admin, Ingest, Read};
 use crate::ingest::hooks::{HookTool, TOOLS};
@@ -53,6 +53,7 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         Route::get("/api/traces", Read, runs::list, "list runs of agents, newest first"),
         Route::delete("/api/traces", Admin, runs::delete_old, "delete runs that began before a time"),
         Route::get("/api/traces/{id}", Read, runs::show, "a run with its spans as a tree, by run or trace id"),
+        Route::get("/api/tasks/{id}", Read, tasks::show, "a task: its runs, tokens, cost, progress, agents and alerts"),
         Route::get(
             "/api/agents/stats",
             Read,
@@ -417,7 +418,7 @@ mod tests {
             ("/ /api/status /api/metrics /api/alerts /api/telemetry /api/openapi.json", "rraaaaa"),
             ("/api/alerts/0123456789abcdef/why /api/alerts/0123456789abcdef/ack", "rraaaaa"),
             ("/api/silences /api/silences/x /-/reload /api/monitoring/start /api/monitoring/stop", "rraaaaa"),
-            ("/api/traces /api/traces/x /api/agents/stats /agents /agents/x /agents/x/y", "rraaaaa"),
+            ("/api/traces /api/traces/x /api/tasks/x /api/agents/stats /agents /agents/x /agents/x/y", "rraaaaa"),
             ("/agents/register", "rriaaaa"),
             ("/agents/x/trace/start /agents/x/y/trace/start /agents/x/trace/end /agents/x/y/trace/end", "rriiiii"),
             // Unknown routes that look similar.

@@ -14,9 +14,12 @@ use serde_json::{Value, json};
 use super::HandlerState;
 use super::connections::Connection;
 use super::error::{ApiError, json as json_answer};
-use crate::engine::runs::RunsError;
-use crate::model::{AgentIdentity, RunSource, RunStatus, SpanId, TokenCounts, TokenType, TraceId};
-use crate::runs::{RunEnd, RunStart, view};
+use crate::engine::runs::{PriceList, RunsError};
+use crate::model::{
+    AgentIdentity, RunSource, RunStatus, SpanId, StatCell, StatGroup, StatRow, Time, TokenCounts, TokenType, TraceId,
+};
+use crate::otlp::config::{ModelPrice, find_price};
+use crate::runs::{RunEnd, RunStart, advice, view};
 use crate::store::StoreError;
 use crate::store::traces::query;
 use crate::store::traces::{RunCursor, RunFilter, StatsQuery, TraceReader};
@@ -122,16 +125,48 @@ pub(super) async fn stats(
     let now = shared.context.clock.wall();
     let asked = StatsQuery::new(parameters(query)?, now).map_err(bad)?;
     let (hours, group, step) = (asked.hours.clone(), asked.group, asked.step);
-    let (rows, agents) = with_reader(&shared, move |reader| {
+    let prices = shared.context.runs.prices();
+    let (rows, agents, advice) = with_reader(&shared, move |reader| {
         let agents = match asked.agents {
             Some(agents) => agents,
             None => reader.agents_since(asked.hours.start, StatsQuery::MAX_AGENTS)?,
         };
-        Ok((reader.stats(&agents, asked.hours, asked.group)?, agents))
+        let advice = if asked.advice { savings(reader, &agents, &asked.hours, &prices)? } else { Vec::new() };
+        Ok((reader.stats(&agents, asked.hours, asked.group)?, agents, advice))
     })
     .await?;
-    let build = move || view::stats(&agents, &rows, &hours, group, step).to_string();
+    let build = move || {
+        let mut shown = view::stats(&agents, &rows, &hours, group, step);
+        for (agent, advice) in shown["agents"].as_array_mut().into_iter().flatten().zip(advice) {
+            agent["advice"] = Value::Array(advice);
+        }
+        shown.to_string()
+    };
     shared.sending.json(&reader, build).await
+}
+
+/// What could have been saved, of each agent.
+fn savings(
+    reader: &TraceReader,
+    agents: &[(String, String)],
+    hours: &std::ops::Range<u32>,
+    prices: &PriceList,
+) -> Result<Vec<Vec<Value>>, StoreError> {
+    let models = reader.stats(agents, hours.clone(), StatGroup::Model)?;
+    let totals = reader.stats(agents, hours.clone(), StatGroup::Total)?;
+    let list: Vec<advice::PricedModel> = prices.iter().map(|(name, price)| (name.clone(), price.by_type())).collect();
+    let price_of = |model: &str| find_price(prices, model).map(ModelPrice::by_type);
+    let since = Time::from_millis(i64::from(hours.start) * 3_600_000);
+    let one = |(project, agent): &(String, String)| {
+        let is_own = |row: &&StatRow| (&*row.project, &*row.agent) == (&**project, &**agent);
+        let mut total = StatCell::default();
+        totals.iter().filter(is_own).for_each(|row| total.add(&row.cell, 1));
+        let own: Vec<&StatRow> = models.iter().filter(is_own).collect();
+        let (runs, priced, cost_usd) = reader.failed_runs(project, agent, since)?;
+        let failed = advice::FailedRuns { runs, priced, cost_usd };
+        Ok(advice::advice(&own, &total, failed, &list, &price_of))
+    };
+    agents.iter().map(one).collect()
 }
 
 /// The body of `POST /agents/{id}/trace/start`. What is not known is ignored: platforms send more than this.

@@ -11,7 +11,7 @@ pub(crate) fn trials() -> Vec<Case> {
     [dashboards::trials(), promql::trials(), rules::trials()].into_iter().flatten().collect()
 }
 
-/// Every query of both dashboards as Prometheus sees it, with its panel's title.
+/// Every query of all dashboards as Prometheus sees it, with its panel's title.
 pub(crate) fn panel_queries() -> Vec<(String, String)> {
     dashboards::filled()
 }

@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Case> {
             &[],
             failed_runs_notify,
         ),
+        trial("runs: a task has its runs, alerts and an estimate", &[], tasks),
         trial("runs: the registry keeps, patches and removes agents", &[], registry),
         trial("runs: routes need their roles", &[], roles),
         trial("runs: malformed requests name what is wrong", &[], malformed),
@@ -131,6 +132,39 @@ fn one_run(lookout: &Lookout, agent: &str, name: &str, status: &str) {
     let error = if status == "error" { json!("no such table: stock") } else { Value::Null };
     let end = json!({"trace_id": started.json()["run_id"], "status": status, "error": error});
     assert_eq!(lookout.post(&format!("/agents/{agent}/trace/end"), &end).status, 200);
+}
+
+fn tasks() {
+    let prices = "otlp: {prices: {large: {input: 3, output: 15, cache_read: 0.3}, small: {input: 1, output: 5}}}\n";
+    let lookout = Setup::new(prices).start();
+    assert_eq!(register(&lookout, &json!({"name": "stock", "project": "shop"})).status, 201);
+    assert_eq!(lookout.get("/api/tasks/t-1").status, 404);
+    for _ in 0..4 {
+        one_run(&lookout, "shop/stock", "report", "ok");
+    }
+    let begin = json!({"name": "report", "task_id": "t-1"});
+    let begun = lookout.post("/agents/shop/stock/trace/start", &begin).json();
+    let task = lookout.get("/api/tasks/t-1").json();
+    assert_eq!((&task["status"], &task["run_counts"]["running"]), (&json!("open"), &json!(1)), "{task}");
+    let progress = &task["progress"];
+    assert_eq!(progress["is_estimate"], json!(true), "{task}");
+    assert_eq!(progress["basis"], json!("median of 4 earlier runs named report"));
+    let state = json!({"project": "shop", "agents": [{"name": "stock", "status": "failed", "reason": "no disk", "task_id": "t-1"}]});
+    assert_eq!(lookout.post("/api/state", &state).status, 200);
+    let alerts = lookout.get("/api/alerts?task=t-1").json();
+    let of_task: Vec<&Value> = alerts["alerts"].as_array().expect("alerts").iter().map(|it| &it["rule"]).collect();
+    assert_eq!(of_task, [&json!("AgentDown")], "{alerts}");
+    assert_eq!(alerts["alerts"][0]["task_id"], json!("t-1"));
+    assert_eq!(lookout.get("/api/alerts?task=other").json()["total"], json!(0));
+    let task = lookout.get("/api/tasks/t-1").json();
+    assert_eq!(task["alerts"][0]["rule"], json!("AgentDown"), "{task}");
+    let end = json!({"trace_id": begun["run_id"], "status": "error", "cost_usd": 0.5});
+    assert_eq!(lookout.post("/agents/shop/stock/trace/end", &end).status, 200);
+    let stats = lookout.get("/api/agents/stats?agents=shop/stock&advice=1&by=total").json();
+    let texts: Vec<&Value> =
+        stats["agents"][0]["advice"].as_array().expect("advice").iter().map(|one| &one["text"]).collect();
+    assert!(texts.iter().any(|text| text.as_str().is_some_and(|text| text.contains("of 5 runs failed"))), "{stats}");
+    assert!(stats["agents"][0]["completion_rate"].is_number() && stats["agents"][0]["runs_per_hour"].is_number());
 }
 
 fn failed_runs_notify() {

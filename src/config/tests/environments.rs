@@ -116,3 +116,21 @@ fn an_unknown_environment_is_an_error_and_all_profiles_are_checked() {
         "LOOKOUT_ENVIRONMENT: environment: `staging` is unknown; use one of `development`, `production`, or add a section for it to `profiles`"
     );
 }
+
+#[test]
+fn a_named_environment_gives_retention_and_intervals_where_no_key_does() {
+    let source = "sources: [{name: a, kind: http-json, url: 'http://127.0.0.1:1', agents: {list: '$[*]', fields: {name: '$.n'}}}]\n";
+    let numbers = |file: &str, env: &[(&str, &str)]| {
+        let config = load(&format!("{file}{source}"), env).expect("valid");
+        (config.runs.retention.as_secs() / 86_400, config.sources[0].interval.as_secs())
+    };
+    assert_eq!(numbers("", &[]), (30, 5), "as without environments");
+    assert_eq!(numbers("environment: development\n", &[]), (7, 10));
+    assert_eq!(numbers("runs:\n", &[("LOOKOUT_ENVIRONMENT", "staging")]), (30, 5));
+    assert_eq!(numbers("environment: production\nruns: {max_size: 1000000000}\n", &[]), (90, 5));
+    assert_eq!(numbers("environment: production\nruns: {retention: 3d}\n", &[]), (3, 5), "a key given wins");
+    let profile = "environment: development\nprofiles: {development: {runs: {retention: 2d}}}\n";
+    assert_eq!(numbers(profile, &[]), (2, 10));
+    let printed = load("environment: development\n", &[]).expect("valid").print();
+    assert!(printed.contains("retention: 7d"), "{printed}");
+}

@@ -154,6 +154,8 @@ pub struct StatsQuery {
     pub step: Option<u32>,
     /// What points are grouped by.
     pub group: StatGroup,
+    /// Whether to add what could have been saved.
+    pub advice: bool,
 }
 
 impl StatsQuery {
@@ -163,6 +165,7 @@ impl StatsQuery {
     /// By the parameters of a request.
     pub fn new(query: BTreeMap<String, String>, now: Time) -> Result<Self, String> {
         let (mut range, mut step, mut group, mut by_hour, mut agents) = (RANGE[0], 1, StatGroup::Total, true, None);
+        let mut advice = false;
         for (key, value) in query {
             match &*key {
                 "agents" | "agent" => {
@@ -197,11 +200,18 @@ impl StatsQuery {
                         StatGroup::parse(&value).ok_or_else(|| format!("unknown by `{value}`; use {words}"))?
                     };
                 }
-                _ => return Err(format!("unknown parameter `{key}`; use agents, range, step or by")),
+                "advice" => {
+                    advice = match &*value {
+                        "1" | "true" => true,
+                        "0" | "false" => false,
+                        _ => return Err(format!("invalid advice `{value}`; use 1 or 0")),
+                    };
+                }
+                _ => return Err(format!("unknown parameter `{key}`; use agents, range, step, by or advice")),
             }
         }
         let end = hour_of(now.as_millis()) + 1;
         let hours = u32::try_from(range.as_secs().div_ceil(3600)).unwrap_or(1).max(1);
-        Ok(Self { agents, hours: end.saturating_sub(hours)..end, step: by_hour.then_some(step), group })
+        Ok(Self { agents, hours: end.saturating_sub(hours)..end, step: by_hour.then_some(step), group, advice })
     }
 }

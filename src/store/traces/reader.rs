@@ -74,6 +74,25 @@ impl TraceReader {
         read().map_err(self.failed())
     }
 
+    /// The runs of an agent (project, name) that began since a time and failed or were abandoned: how many, how many of
+    /// them have a known cost, and what those cost together.
+    pub fn failed_runs(&self, project: &str, agent: &str, since: Time) -> Result<(u64, u64, f64), StoreError> {
+        let read = || {
+            let mut query = self.connection.prepare_cached(
+                "SELECT count(*), count(cost_usd), ifnull(sum(cost_usd), 0) FROM runs
+                 WHERE project = (SELECT id FROM names WHERE name = ?1) AND agent = (SELECT id FROM names WHERE name = ?2)
+                    AND started_at >= ?3 AND status IN (?4, ?5) AND is_rooted",
+            )?;
+            let failed = [RunStatus::Error as u8, RunStatus::Abandoned as u8];
+            let values = rusqlite::params![project, agent, since.as_millis(), failed[0], failed[1]];
+            query.query_row(values, |row| {
+                let count = |column: usize| -> rusqlite::Result<u64> { Ok(row.get::<_, i64>(column)?.unsigned_abs()) };
+                Ok((count(0)?, count(1)?, row.get(2)?))
+            })
+        };
+        read().map_err(self.failed())
+    }
+
     /// All agents of the registry.
     pub fn agents(&self) -> Result<Vec<RegisteredAgent>, StoreError> {
         agents(&self.connection).map_err(self.failed())

@@ -8,8 +8,9 @@ use super::{document, list, promql, word};
 use crate::counterparts::Need;
 use crate::{Case, trial};
 
-const BOARDS: [(&str, &str, &[&str]); 2] = [
+const BOARDS: [(&str, &str, &[&str]); 3] = [
     ("grafana/dashboards/fleet.json", "lookout-fleet", &["job", "instance", "project", "agent"]),
+    ("grafana/dashboards/runs.json", "lookout-runs", &["job", "instance", "project", "agent"]),
     ("grafana/dashboards/sidecar.json", "lookout-sidecar", &["job", "instance"]),
 ];
 
@@ -34,7 +35,7 @@ fn queries(board: &Value) -> impl Iterator<Item = (&str, &Value)> {
     panels(board).flat_map(|panel| list(panel, "targets").iter().map(|target| (word(panel, "title"), target)))
 }
 
-/// Every query of both dashboards as Prometheus sees it, with its panel's title.
+/// Every query of all dashboards as Prometheus sees it, with its panel's title.
 pub(super) fn filled() -> Vec<(String, String)> {
     let boards: Vec<Value> = BOARDS.iter().map(|(path, ..)| document(path)).collect();
     boards.iter().flat_map(queries).map(|(title, target)| (title.to_owned(), fill(word(target, "expr")))).collect()
