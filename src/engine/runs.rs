@@ -796,8 +796,7 @@ pub fn new_agent_id() -> Arc<str> {
 /// A handle of runs in memory.
 #[cfg(test)]
 pub(crate) fn in_memory() -> RunsHandle {
-    let config = crate::runs::config::RunsConfig::default();
-    let settings = RunsSettings::new(&config, &OtlpConfig::default());
+    let settings = RunsSettings::new(&Default::default(), &Default::default());
     let clock = Clock::system();
     let store = TraceStore::open(None, settings.limits, clock.wall()).expect("a store in memory");
     start(store, &settings, ExportHandle::default(), clock, None, ()).expect("a thread")
