@@ -24,7 +24,6 @@ use crate::clock::Clock;
 use crate::export::ExportHandle;
 use crate::model::run_stats::Contribution;
 use crate::model::{RegisteredAgent, Run, RunSource, Span, SpanId, SpanReport, Time, TraceId};
-use crate::otlp::config::ModelPrice;
 use crate::otlp::wire::ExportTraceServiceRequest;
 use crate::profiles::spans::SpanReader;
 use crate::runs::registry::{Registration, Registry, RegistryPatch};
@@ -33,7 +32,7 @@ use crate::runs::{RunBook, RunChanges, RunEnd, RunStart, SpanOutcome};
 use crate::store::traces::{TraceBatch, TraceReaders, TraceStore};
 pub use counters::RunCounters;
 use sampler::Sampler;
-pub use settings::{RunsError, RunsSettings};
+pub use settings::{PriceList, RunsError, RunsSettings};
 use summaries::SummaryQueue;
 
 /// Messages that wait.
@@ -90,9 +89,6 @@ pub struct RunsHandle {
     exports: ExportHandle,
     prices: Arc<Mutex<PriceList>>,
 }
-
-/// Prices by patterns of model names.
-pub type PriceList = Arc<BTreeMap<String, ModelPrice>>;
 
 impl std::fmt::Debug for RunsHandle {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

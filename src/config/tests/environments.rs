@@ -112,14 +112,14 @@ fn an_unknown_environment_is_an_error_and_all_profiles_are_checked() {
         }
     }
     assert_eq!(
-        load("", &[("LOOKOUT_ENVIRONMENT", "staging")]).expect_err("unknown environment"),
-        "LOOKOUT_ENVIRONMENT: environment: `staging` is unknown; use one of `development`, `production`, or add a section for it to `profiles`"
+        load("", &[("LOOKOUT_ENVIRONMENT", "qa")]).expect_err("unknown environment"),
+        "LOOKOUT_ENVIRONMENT: environment: `qa` is unknown; use one of `development`, `staging`, `production`, or add a section for it to `profiles`"
     );
 }
 
 #[test]
 fn a_named_environment_gives_retention_and_intervals_where_no_key_does() {
-    let source = "sources: [{name: a, kind: http-json, url: 'http://127.0.0.1:1', agents: {list: '$[*]', fields: {name: '$.n'}}}]\n";
+    let source = "sources: [{name: a, kind: orchestrator-cc, url: 'http://127.0.0.1:1'}]\n";
     let numbers = |file: &str, env: &[(&str, &str)]| {
         let config = load(&format!("{file}{source}"), env).expect("valid");
         (config.runs.retention.as_secs() / 86_400, config.sources[0].interval.as_secs())

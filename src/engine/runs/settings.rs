@@ -1,9 +1,11 @@
 //! The settings of the thread of runs, and why it refuses something.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Capture, TraceId};
-use crate::otlp::config::OtlpConfig;
+use crate::otlp::config::{ModelPrice, OtlpConfig};
 use crate::runs::config::RunsConfig;
 use crate::runs::registry::RegistryFull;
 use crate::store::StoreError;
@@ -59,3 +61,6 @@ impl RunsSettings {
         }
     }
 }
+
+/// Prices by patterns of model names.
+pub type PriceList = Arc<BTreeMap<String, ModelPrice>>;
