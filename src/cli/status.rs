@@ -42,6 +42,7 @@ fn render(answer: &Value, address: &str, now: Time, style: OutputStyle) -> Strin
         components(answer, style),
         sources(answer, now, style),
         receivers(answer, style),
+        exports(answer, style),
     ]);
     parts.retain(|part| !part.is_empty());
     parts.join("\n")
@@ -197,6 +198,34 @@ fn receivers(answer: &Value, style: OutputStyle) -> String {
     table.render(style)
 }
 
+/// Where telemetry goes on to; empty without an export.
+fn exports(answer: &Value, style: OutputStyle) -> String {
+    let exports = list(answer, "exports");
+    if exports.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new([
+        TableColumn::text("EXPORT"),
+        TableColumn::text("SIGNAL"),
+        TableColumn::number("SENT"),
+        TableColumn::number("PENDING"),
+        TableColumn::number("OLDEST").optional(),
+        TableColumn::text("LAST ERROR").optional(),
+    ]);
+    for export in exports {
+        let pending = number(export, "pending").unwrap_or(0.0);
+        table.push([
+            text(export, "name").into(),
+            text(export, "signal").into(),
+            short(number(export, "sent")).into(),
+            short(Some(pending)).into(),
+            seconds(number(export, "oldest_age_seconds").filter(|_| pending > 0.0)).into(),
+            Cell::new(error_of(export), Some(Colour::Bad)),
+        ]);
+    }
+    table.render(style)
+}
+
 /// The last error; the answer has it as a text, or as an object with a reason.
 fn error_of(value: &Value) -> String {
     match value.get("last_error") {
@@ -232,7 +261,9 @@ mod tests {
                 {"name": "flows", "kind": "http-json", "up": null}],
             "receivers": [
                 {"name": "slack", "pending": 2, "oldest_age_seconds": 75.3, "last_error": "429: try again in 30s"},
-                {"name": "email", "pending": 0, "oldest_age_seconds": 0}]})
+                {"name": "email", "pending": 0, "oldest_age_seconds": 0}],
+            "exports": [
+                {"name": "otlp", "signal": "traces", "sent": 1200, "pending": 17, "oldest_age_seconds": 330, "last_error": "collector answered 503"}]})
     }
 
     #[test]
@@ -255,6 +286,9 @@ mod tests {
         RECEIVER  PENDING  OLDEST  LAST ERROR
         slack           2   1m15s  429: try again in 30s
         email           0
+
+        EXPORT  SIGNAL  SENT  PENDING  OLDEST  LAST ERROR
+        otlp    traces  1.2k       17   5m30s  collector answered 503
         ");
     }
 

@@ -606,3 +606,109 @@ fn new_instance() -> String {
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).ok();
     hex::encode(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::target::{ExportFuture, ExportTarget, ExportVerdict};
+    use super::*;
+    use crate::otlp::wire::{ResourceSpans, ScopeSpans, Span};
+
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl ExportTarget for Nowhere {
+        fn send<'a>(&'a self, _: Time, _: &'a ExportBatch) -> ExportFuture<'a> {
+            Box::pin(async { ExportVerdict::Delivered })
+        }
+    }
+
+    fn target(name: &'static str, is_annotated: bool) -> TargetSpec {
+        TargetSpec {
+            name,
+            signals: vec![Signal::Traces, Signal::Traces],
+            content: ContentMode::Drop,
+            is_annotated,
+            max_spool: 1 << 20,
+            max_age: Duration::from_secs(3_600),
+            max_request: 1 << 20,
+            transport: Arc::new(Nowhere),
+        }
+    }
+
+    fn thread(clock: &Clock, targets: Vec<TargetSpec>) -> SpoolThread {
+        let spool = Spool::open(None, clock.wall()).expect("opened");
+        SpoolThread::new(spool, targets, Arc::default(), clock.clone()).expect("a thread")
+    }
+
+    fn request(name: &str) -> ExportTraceServiceRequest {
+        let spans = vec![Span { name: name.to_owned(), ..Span::default() }];
+        let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
+        ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }] }
+    }
+
+    fn spool(thread: &mut SpoolThread, name: &str) {
+        let note = SpanNote { agent_id: Some(Arc::from("agent-1")), parent_trace_id: None };
+        thread.traces(request(name), vec![note]);
+        thread.write(true);
+    }
+
+    fn taken(thread: &SpoolThread, lane: LaneId, wanted: Wanted) -> Option<(String, usize, String)> {
+        let taken = thread.take(lane, wanted)?;
+        Some((String::from_utf8_lossy(&taken.batch.body).into_owned(), taken.parts, taken.batch.key))
+    }
+
+    #[test]
+    fn each_target_has_its_own_copy_and_its_own_place() {
+        let clock = Clock::at(Time::from_millis(1_000_000));
+        let mut thread = thread(&clock, vec![target("otlp", false), target("clickhouse", true)]);
+        assert_eq!(thread.lanes.len(), 2, "a signal is listed once");
+        spool(&mut thread, "one");
+        spool(&mut thread, "two");
+        let (body, parts, key) = taken(&thread, 0, Wanted::Full).expect("a batch");
+        assert!(body.contains("one") && body.contains("two") && parts == 2 && !body.contains("agent-1"));
+        assert!(taken(&thread, 1, Wanted::Full).expect("a batch").0.contains("agent-1"));
+        // What is sent again is the same, whatever came meanwhile.
+        let last = thread.take(0, Wanted::Full).expect("a batch").last;
+        spool(&mut thread, "three");
+        assert_eq!(taken(&thread, 0, Wanted::UpTo(last)).map(|it| (it.1, it.2)), Some((2, key)));
+        assert_eq!(taken(&thread, 0, Wanted::One).map(|it| it.1), Some(1));
+        thread.settle(0, last);
+        assert_eq!(taken(&thread, 0, Wanted::Full).map(|it| it.1), Some(1));
+        assert_eq!(taken(&thread, 1, Wanted::Full).map(|it| it.1), Some(3), "the other one still waits for all");
+        assert_eq!(thread.lanes[0].counters.waiting_items.load(Relaxed), 1);
+        assert_eq!(thread.lanes[1].counters.waiting_items.load(Relaxed), 3);
+    }
+
+    #[test]
+    fn what_is_too_old_is_dropped_and_counted() {
+        let clock = Clock::at(Time::from_millis(1_000_000));
+        let mut thread = thread(&clock, vec![target("otlp", false)]);
+        spool(&mut thread, "old");
+        clock.advance(Duration::from_secs(3_000));
+        spool(&mut thread, "new");
+        assert_eq!(thread.lanes[0].counters.oldest(), Some(Time::from_millis(1_000_000)));
+        clock.advance(Duration::from_secs(700));
+        thread.tick();
+        let counters = &thread.lanes[0].counters;
+        assert_eq!((counters.dropped(DropReason::Age), counters.waiting_items.load(Relaxed)), (1, 1));
+        assert_eq!(counters.oldest(), Some(Time::from_millis(4_000_000)));
+        let (body, ..) = taken(&thread, 0, Wanted::UpTo(1)).expect("the next, as that one is gone");
+        assert!(body.contains("new"));
+    }
+
+    #[test]
+    fn the_notes_of_spans_that_came_back_go_with_them() {
+        let clock = Clock::at(Time::from_millis(1_000_000));
+        let mut thread = thread(&clock, vec![target("otlp", true)]);
+        let mut back = request("back");
+        back.mark(&thread.instance);
+        let mut request = request("fresh");
+        request.resource_spans.insert(0, back.resource_spans.remove(0));
+        let note = |id: &str| SpanNote { agent_id: Some(Arc::from(id)), parent_trace_id: None };
+        thread.traces(request, vec![note("of-back"), note("of-fresh")]);
+        thread.write(true);
+        let (body, ..) = taken(&thread, 0, Wanted::Full).expect("a batch");
+        assert!(body.contains("fresh") && body.contains("of-fresh") && !body.contains("of-back"), "{body}");
+        assert_eq!(thread.lanes[0].counters.dropped(DropReason::Loop), 1);
+    }
+}

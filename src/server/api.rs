@@ -48,7 +48,9 @@ pub(super) async fn status(
     Extension(reader): Extension<Connection>,
 ) -> Result<Response, ApiError> {
     let view = shared.context.engine.view().await?;
-    shared.sending.json(&reader, move || status::of(&view)).await
+    let exports = shared.context.runs.exports().clone();
+    let wall = shared.context.clock.wall();
+    shared.sending.json(&reader, move || status::of(&view, status::exports(wall, &exports))).await
 }
 
 /// `GET /api/metrics`.

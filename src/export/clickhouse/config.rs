@@ -114,7 +114,7 @@ mod tests {
         for (config, expected) in [
             (r#"{"url": "http://clickhouse:8123", "password": "S3CRET"}"#, &[][..]),
             (r#"{"url": "https://default:S3CRET@clickhouse:8443"}"#, &["url: has a user"]),
-            (r#"{"url": "S3CRET"}"#, &["url: is not a URL"]),
+            (r#"{"url": "http://"}"#, &["url: is not a URL"]),
             (
                 r#"{"database": "a; DROP", "table": "", "user": "", "password": "S3CRET", "password_file": "/x"}"#,
                 &["url: missing", "database: is not", "table: is not", "user: is empty", "password: set the value"],

@@ -1,12 +1,14 @@
 //! `/api/status`: projects, agents, components, sources and receivers.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::totals;
 use crate::engine::{ReceiverView, View};
+use crate::export::ExportHandle;
 use crate::model::{Agent, Component, Count, RateLimit, Snapshot, Time, TokenType};
 
 /// A list whose elements are built during serialization, since a JSON tree of the whole fleet would need ten times the
@@ -38,11 +40,31 @@ struct StatusResponse<'a> {
     projects: Vec<ProjectStatus<'a>>,
     sources: Vec<Value>,
     receivers: &'a [ReceiverView],
+    exports: Vec<Value>,
     store_ok: bool,
 }
 
-/// The response for `view` as JSON text.
-pub(super) fn of(view: &View) -> String {
+/// The state of exports, by target and signal; `now` is by the wall clock.
+pub(super) fn exports(now: Time, handle: &ExportHandle) -> Vec<Value> {
+    let lanes = handle.counters().map(|counters| counters.lanes.as_slice()).unwrap_or_default();
+    let of_lane = |lane: &std::sync::Arc<crate::export::LaneCounters>| {
+        let error = lane.last_error();
+        json!({
+            "name": lane.target,
+            "signal": lane.signal.as_str(),
+            "sent": lane.sent_items.load(Relaxed),
+            "pending": lane.waiting_items.load(Relaxed),
+            "pending_bytes": lane.waiting_bytes.load(Relaxed),
+            "oldest_age_seconds": lane.oldest().map(|at| now.since(at).as_secs_f64()),
+            "last_success": lane.last_success().map(|at| at.to_string()),
+            "last_error": Some(error).filter(|error| !error.is_empty()),
+        })
+    };
+    lanes.iter().map(of_lane).collect()
+}
+
+/// The response for `view` and `exports` as JSON text.
+pub(super) fn of(view: &View, exports: Vec<Value>) -> String {
     let fleet = &*view.fleet;
     let mut agents: BTreeMap<u32, Vec<&Agent>> = BTreeMap::new();
     for agent in fleet.agents.iter() {
@@ -94,6 +116,7 @@ pub(super) fn of(view: &View) -> String {
         projects,
         sources,
         receivers: &view.receivers,
+        exports,
         store_ok: view.store_ok,
     };
     // Serializing these types does not fail.
