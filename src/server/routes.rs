@@ -36,7 +36,12 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
             api::metrics,
             "metrics in the Prometheus text format or OpenMetrics",
         ),
-        Route::get("/api/status", Read, api::status, "state of projects, agents, components, sources, receivers and exports"),
+        Route::get(
+            "/api/status",
+            Read,
+            api::status,
+            "state of projects, agents, components, sources, receivers and exports",
+        ),
         Route::get("/api/metrics", Read, api::totals, "totals and averages of the fleet and of each project"),
         Route::get("/api/alerts", Read, api::alerts, "active alerts, then resolved ones"),
         Route::get(
