@@ -8,7 +8,7 @@ mod autogen;
 mod claude_code;
 mod codex;
 mod gemini_cli;
-mod litellm;
+pub(crate) mod litellm;
 mod opentelemetry;
 
 use std::net::{SocketAddr, TcpListener};
@@ -42,7 +42,7 @@ const AGENT: &str = "builder";
 const PROJECT: &str = "shop";
 
 /// The program, on addresses that stay the same across restarts.
-struct Sidecar {
+pub(crate) struct Sidecar {
     setup: Setup,
     lookout: Option<Lookout>,
     http: SocketAddr,
@@ -61,7 +61,7 @@ struct Shown {
 }
 
 impl Sidecar {
-    fn start(config: &str) -> Self {
+    pub(crate) fn start(config: &str) -> Self {
         let [main, http, grpc] = [free(), free(), free()];
         let mut setup = Setup::new(config);
         for (name, address) in [("LISTEN", main), ("OTLP__HTTP", http), ("OTLP__GRPC", grpc)] {
@@ -71,7 +71,7 @@ impl Sidecar {
         Self { setup, lookout, http, grpc }
     }
 
-    fn lookout(&self) -> &Lookout {
+    pub(crate) fn lookout(&self) -> &Lookout {
         self.lookout.as_ref().expect("it runs")
     }
 
@@ -89,7 +89,7 @@ impl Sidecar {
     }
 
     /// The output of `lookout setup` for a tool.
-    fn printed(&self, tool: &str) -> String {
+    pub(crate) fn printed(&self, tool: &str) -> String {
         let arguments = ["setup", tool, "--agent", AGENT, "--project", PROJECT, "--config", "lookout.yaml"];
         run(&mut self.setup.command(&arguments))
     }
@@ -165,10 +165,10 @@ pub(crate) fn free() -> SocketAddr {
 }
 
 /// A home directory for an agent, with a working directory.
-struct Home(TempDir);
+pub(crate) struct Home(TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a folder for the test");
         std::fs::create_dir(dir.path().join("shop")).expect("a folder to work in");
         Self(dir)

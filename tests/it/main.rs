@@ -37,6 +37,7 @@ mod http;
 mod mail;
 mod otlp;
 mod pipe;
+mod platform;
 mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
@@ -93,6 +94,7 @@ fn main() -> ExitCode {
         bundles::trials(),
         program::trials(),
         signals::trials(),
+        platform::trials(),
         agents::trials(),
         alertmanager::trials(),
         api::trials(),

@@ -30,14 +30,20 @@ const KEY: &str = "sk-opens-nothing-at-all-litellm";
 const FIRST: Usage = Usage { input: 640, output: 24, cache_read: 384, cache_creation: 0, reasoning: 8 };
 
 /// A running proxy. Dropping it stops it.
-struct Proxy {
+pub(crate) struct Proxy {
     child: Child,
     address: SocketAddr,
 }
 
 impl Proxy {
     /// Starts a proxy in front of `model`, with `settings` and the variables that `printed` exports.
-    fn start(home: &Home, model: &Model, settings: &str, printed: &str, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(
+        home: &Home,
+        model: &Model,
+        settings: &str,
+        printed: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
         let config = format!(
             "model_list:\n  - model_name: house\n    litellm_params: {{model: openai/gpt-4o-mini, api_base: \"{}/v1\", \
              api_key: opens-nothing, input_cost_per_token: 0.000001, output_cost_per_token: 0.00001, \
@@ -65,7 +71,7 @@ impl Proxy {
     }
 
     /// Calls the model as the agent does; returns the status of the response.
-    fn call(&self, more: &Value) -> u16 {
+    pub(crate) fn call(&self, more: &Value) -> u16 {
         let mut body = json!({"model": "house", "messages": [{"role": "user", "content": "How many items?"}],
             "metadata": {"agent_id": AGENT}});
         body.as_object_mut().expect("fields").extend(more.as_object().cloned().unwrap_or_default());
