@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, ConfigSource, Prepared};
+use crate::engine::archive::RunArchive;
 use crate::engine::runs::{RunsHandle, RunsSettings};
 use crate::engine::sharing::SharingTask;
 use crate::engine::{self, AlertFilter, AlertView, Engine, EngineHandle, EngineParts, telemetry};
@@ -29,6 +30,7 @@ use crate::metrics::SidecarMetrics;
 use crate::model::{Fingerprint, TimelineEntry};
 use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
+use crate::runs::config::RunsReadFrom;
 use crate::server::listener::Certificate;
 use crate::server::{self, AccessRules, BodyReader, BoundListener, FlowServers, ServerContext, Surface};
 use crate::store::spool::Spool;
@@ -371,10 +373,16 @@ async fn open_runs(
 ) -> anyhow::Result<RunsHandle> {
     let settings = RunsSettings::new(&config.runs, &config.otlp);
     let (path, clock, guard) = (config.store.traces_path(), clock.clone(), supervisor.watch("runs"));
+    let is_archived = config.runs.read_from == RunsReadFrom::ClickHouse;
+    let clickhouse = config.export.clickhouse.clone().filter(|_| is_archived);
     let start = move || {
         let store =
             TraceStore::open(path.as_deref(), settings.limits, clock.wall()).context("open the store of runs")?;
-        engine::runs::start(store, &settings, exports, clock, Some(engine), guard)
+        let archive = match clickhouse {
+            Some(clickhouse) => Some(RunArchive::new(&clickhouse, &settings.otlp, settings.capture, clock.clone())?),
+            None => None,
+        };
+        Ok(engine::runs::start(store, &settings, exports, clock, Some(engine), guard)?.with_archive(archive))
     };
     tokio::task::spawn_blocking(start).await?
 }

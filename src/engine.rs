@@ -3,6 +3,7 @@
 //! Guarantees that an update is applied and evaluated before its sender is answered, that notices are in the ledger before
 //! they are dispatched, and that state is saved within a second. The loop never waits for disk or network.
 
+pub mod archive;
 mod commit;
 mod control;
 pub mod handle;

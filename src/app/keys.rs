@@ -16,7 +16,7 @@ enum ReloadEffect {
 }
 
 /// All keys, or their section if all its keys are alike.
-const KEYS: [(&str, ReloadEffect); 43] = [
+const KEYS: [(&str, ReloadEffect); 48] = [
     ("environment", ReloadEffect::Reload),
     ("listen", ReloadEffect::Restart),
     ("allowed_hosts", ReloadEffect::Reload),
@@ -33,7 +33,12 @@ const KEYS: [(&str, ReloadEffect); 43] = [
     ("store.path", ReloadEffect::Restart),
     ("store.retention", ReloadEffect::Reload),
     ("store.max_size", ReloadEffect::Reload),
-    ("runs", ReloadEffect::Reload),
+    ("runs.retention", ReloadEffect::Reload),
+    ("runs.max_size", ReloadEffect::Reload),
+    ("runs.sample", ReloadEffect::Reload),
+    ("runs.capture", ReloadEffect::Reload),
+    ("runs.timeout", ReloadEffect::Reload),
+    ("runs.read_from", ReloadEffect::Restart),
     ("registry", ReloadEffect::Restart),
     ("record.path", ReloadEffect::Restart),
     ("record.max_size", ReloadEffect::Restart),

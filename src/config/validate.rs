@@ -3,6 +3,7 @@
 use super::reader::ConfigProblems;
 use super::{Config, flows, server};
 use crate::fleet::config::ExpectedConfig;
+use crate::runs::config::RunsReadFrom;
 use crate::{ingest, notify, otlp};
 
 /// Reports all problems of `config`, in the order of the documentation.
@@ -18,6 +19,10 @@ pub(super) fn check(config: &Config, found: &mut ConfigProblems<'_>) {
     found.extend(config.limits.validate());
     found.extend(config.store.validate());
     found.extend(config.runs.validate());
+    if config.runs.read_from == RunsReadFrom::ClickHouse && config.export.clickhouse.is_none() {
+        let message = "needs the section `export.clickhouse`; add it, or set `local`";
+        found.report("runs.read_from", message.to_owned());
+    }
     found.extend(config.registry.validate());
     found.extend(config.record.validate());
     found.extend(ingest::validate(&config.sources));

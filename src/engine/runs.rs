@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::handle::EngineHandle;
 use outgoing::Outgoing;
 
+use super::archive::RunArchive;
 use crate::clock::Clock;
 use crate::export::ExportHandle;
 use crate::model::run_stats::Contribution;
@@ -88,6 +89,7 @@ pub struct RunsHandle {
     counters: Arc<RunCounters>,
     exports: ExportHandle,
     prices: Arc<Mutex<PriceList>>,
+    archive: Option<Arc<RunArchive>>,
 }
 
 impl std::fmt::Debug for RunsHandle {
@@ -261,6 +263,9 @@ impl RunsHandle {
         if let Ok(mut prices) = self.prices.lock() {
             *prices = Arc::new(settings.otlp.prices.clone());
         }
+        if let Some(archive) = &self.archive {
+            archive.configure(&settings.otlp, settings.capture);
+        }
         self.post(RunsMessage::Configure(Box::new(settings)));
     }
 
@@ -285,6 +290,16 @@ impl RunsHandle {
     /// What opens readers of the store.
     pub const fn readers(&self) -> &TraceReaders {
         &self.readers
+    }
+
+    /// With another place that runs are read from.
+    pub fn with_archive(self, archive: Option<RunArchive>) -> Self {
+        Self { archive: archive.map(Arc::new), ..self }
+    }
+
+    /// Where runs are read from, if that is not the store.
+    pub fn archive(&self) -> Option<Arc<RunArchive>> {
+        self.archive.clone()
     }
 
     /// What telemetry is handed over by to other systems.
@@ -382,7 +397,15 @@ pub fn start(
         thread.run(&inbox);
     };
     std::thread::Builder::new().name("runs".to_owned()).spawn(work)?;
-    Ok(RunsHandle { queue, room: Arc::new(Semaphore::new(WAITING_SPANS)), readers, counters, exports, prices })
+    Ok(RunsHandle {
+        queue,
+        room: Arc::new(Semaphore::new(WAITING_SPANS)),
+        readers,
+        counters,
+        exports,
+        prices,
+        archive: None,
+    })
 }
 
 impl RunsThread {

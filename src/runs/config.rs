@@ -23,6 +23,19 @@ pub struct RunsConfig {
     /// A run whose end is not reported is abandoned this long after its last span.
     #[serde(with = "crate::model::duration")]
     pub timeout: Duration,
+    /// Where lists, runs and statistics are read from.
+    pub read_from: RunsReadFrom,
+}
+
+/// Where lists, runs and statistics of the API are read from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunsReadFrom {
+    /// The store.
+    #[default]
+    Local,
+    /// The ClickHouse of `export.clickhouse`.
+    ClickHouse,
 }
 
 impl Default for RunsConfig {
@@ -33,6 +46,7 @@ impl Default for RunsConfig {
             sample: 1.0,
             capture: Capture::Metadata,
             timeout: Duration::from_secs(6 * 3600),
+            read_from: RunsReadFrom::Local,
         }
     }
 }

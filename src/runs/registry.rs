@@ -202,6 +202,11 @@ impl Registry {
         Some(agent)
     }
 
+    /// All agents, in any order.
+    pub fn agents(&self) -> impl Iterator<Item = &RegisteredAgent> {
+        self.agents.values()
+    }
+
     /// All agents, by project and name.
     pub fn all(&self) -> Vec<&RegisteredAgent> {
         let mut agents: Vec<_> = self.agents.values().collect();

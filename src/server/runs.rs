@@ -14,15 +14,18 @@ use serde_json::{Value, json};
 use super::HandlerState;
 use super::connections::Connection;
 use super::error::{ApiError, json as json_answer};
+use crate::engine::archive::{ArchiveError, ArchivedAgents};
 use crate::engine::runs::{PriceList, RunsError};
 use crate::model::{
-    AgentIdentity, RunSource, RunStatus, SpanId, StatCell, StatGroup, StatRow, Time, TokenCounts, TokenType, TraceId,
+    AgentIdentity, RegisteredAgent, Run, RunSource, RunStatus, SpanId, StatCell, StatGroup, StatRow, Time, TokenCounts,
+    TokenType, TraceId,
 };
 use crate::otlp::config::{ModelPrice, find_price};
+use crate::runs::registry::Registry;
 use crate::runs::{RunEnd, RunStart, advice, view};
 use crate::store::StoreError;
 use crate::store::traces::query;
-use crate::store::traces::{RunCursor, RunFilter, StatsQuery, TraceReader};
+use crate::store::traces::{RunCursor, RunFilter, StatsQuery, StoredRuns, TraceReader};
 use crate::text::clean;
 
 /// Longest name, error and the like that a client gives, in bytes.
@@ -57,6 +60,56 @@ pub(super) async fn with_reader<T: Send + 'static>(
     done.map_err(|error| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
 }
 
+impl From<ArchiveError> for ApiError {
+    fn from(error: ArchiveError) -> Self {
+        let (status, header) = match &error {
+            ArchiveError::ClickHouse(_) => (StatusCode::SERVICE_UNAVAILABLE, Some((http::header::RETRY_AFTER, "5"))),
+            ArchiveError::TooMuch(_) => (StatusCode::BAD_REQUEST, None),
+            ArchiveError::Stopped => (StatusCode::SERVICE_UNAVAILABLE, None),
+        };
+        Self { status, message: error.to_string(), header }
+    }
+}
+
+/// Agents by project, if that is given, and name, with their ids in the registry.
+async fn archived_agents(
+    shared: &HandlerState,
+    named: Vec<(Option<String>, String)>,
+) -> Result<ArchivedAgents, ApiError> {
+    if named.is_empty() {
+        return Ok(ArchivedAgents::default());
+    }
+    let found = move |registry: &Registry| {
+        let mut agents = ArchivedAgents::default();
+        for (project, name) in named {
+            let is_it = |agent: &&RegisteredAgent| {
+                *agent.name == *name && project.as_deref().is_none_or(|project| *agent.project == *project)
+            };
+            for agent in registry.agents().filter(is_it) {
+                agents.ids.extend(
+                    [Some(&agent.id), agent.sharing.former_id.as_ref()].into_iter().flatten().map(ToString::to_string),
+                );
+            }
+            agents.agents.push((project.unwrap_or_default(), name));
+        }
+        agents
+    };
+    Ok(shared.context.runs.registry(found).await?)
+}
+
+/// Runs with the types of their agents, which spans of lookout itself do not have.
+async fn with_types(shared: &HandlerState, mut runs: Vec<Run>) -> Result<Vec<Run>, ApiError> {
+    let typed = move |registry: &Registry| {
+        for run in &mut runs {
+            if let Some(agent) = registry.named(&run.project, &run.agent) {
+                run.agent_type = Arc::clone(&agent.agent_type);
+            }
+        }
+        runs
+    };
+    Ok(shared.context.runs.registry(typed).await?)
+}
+
 /// Parameters by name. An unknown one is an error, since it would be a filter that does not filter.
 type Parameters = BTreeMap<String, String>;
 
@@ -73,7 +126,14 @@ pub(super) async fn list(
     query: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let filter = RunFilter::new(parameters(query)?, shared.context.clock.wall()).map_err(bad)?;
-    let (runs, cursor) = with_reader(&shared, move |reader| reader.runs(&filter)).await?;
+    let (runs, cursor) = match shared.context.runs.archive() {
+        Some(archive) => {
+            let named = filter.agent.iter().map(|name| (filter.project.clone(), name.clone())).collect();
+            let (runs, cursor) = archive.runs(&filter, &archived_agents(&shared, named).await?).await?;
+            (with_types(&shared, runs).await?, cursor)
+        }
+        None => with_reader(&shared, move |reader| reader.runs(&filter)).await?,
+    };
     let build = move || {
         let runs: Vec<Value> = runs.iter().map(view::run).collect();
         json!({"runs": runs, "next_cursor": cursor.map(RunCursor::to_text)}).to_string()
@@ -101,7 +161,13 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let id = trace_id(&id)?;
-    let stored = with_reader(&shared, move |reader| reader.run(id)).await?;
+    let stored = match shared.context.runs.archive() {
+        Some(archive) => {
+            let StoredRuns { runs, spans } = archive.run(id).await?;
+            StoredRuns { runs: with_types(&shared, runs).await?, spans }
+        }
+        None => with_reader(&shared, move |reader| reader.run(id)).await?,
+    };
     if stored.runs.is_empty() {
         return Err(RunsError::UnknownRun(id).into());
     }
@@ -126,15 +192,33 @@ pub(super) async fn stats(
     let asked = StatsQuery::new(parameters(query)?, now).map_err(bad)?;
     let (hours, group, step) = (asked.hours.clone(), asked.group, asked.step);
     let prices = shared.context.runs.prices();
-    let (rows, agents, advice) = with_reader(&shared, move |reader| {
-        let agents = match asked.agents {
-            Some(agents) => agents,
-            None => reader.agents_since(asked.hours.start, StatsQuery::MAX_AGENTS)?,
-        };
-        let advice = if asked.advice { savings(reader, &agents, &asked.hours, &prices)? } else { Vec::new() };
-        Ok((reader.stats(&agents, asked.hours, asked.group)?, agents, advice))
-    })
-    .await?;
+    let (rows, agents, advice) = match shared.context.runs.archive() {
+        Some(_) if asked.advice => {
+            return Err(bad("advice is given from the store alone; leave it out while runs.read_from is clickhouse"));
+        }
+        Some(archive) => {
+            let agents = match asked.agents {
+                Some(agents) => {
+                    let named = agents.into_iter().map(|(project, name)| (Some(project), name)).collect();
+                    Some(archived_agents(&shared, named).await?)
+                }
+                None => None,
+            };
+            let (rows, agents) = archive.stats(agents.as_ref(), asked.hours, asked.group).await?;
+            (rows, agents, Vec::new())
+        }
+        None => {
+            with_reader(&shared, move |reader| {
+                let agents = match asked.agents {
+                    Some(agents) => agents,
+                    None => reader.agents_since(asked.hours.start, StatsQuery::MAX_AGENTS)?,
+                };
+                let advice = if asked.advice { savings(reader, &agents, &asked.hours, &prices)? } else { Vec::new() };
+                Ok((reader.stats(&agents, asked.hours, asked.group)?, agents, advice))
+            })
+            .await?
+        }
+    };
     let build = move || {
         let mut shown = view::stats(&agents, &rows, &hours, group, step);
         for (agent, advice) in shown["agents"].as_array_mut().into_iter().flatten().zip(advice) {

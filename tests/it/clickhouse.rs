@@ -14,6 +14,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("clickhouse: a run and its calls are found by the platform's queries", NEEDS, rows),
         trial("clickhouse: what it missed while it was away arrives, and counts once", NEEDS, outage),
         trial("clickhouse: tables of older exporters are used as they are", NEEDS, older_tables),
+        trial("clickhouse: lists, runs and statistics read from it are those of the store", NEEDS, read_from),
     ]
 }
 
@@ -151,4 +152,89 @@ fn older_tables() {
     let lookout = refused.start();
     send(&lookout, &export("4bf92f3577b34da6a3ce929d0e0e4701", "clerk", 1));
     lookout.wait_for_log(&["columns of the type JSON", "name another table in export.clickhouse.table"]);
+}
+
+fn read_from() {
+    let mut server = ClickHouseServer::start();
+    let writer_setup = Setup::new(&server.export());
+    let writer = writer_setup.start();
+    for number in 1..=7 {
+        let agent = if number % 2 == 0 { "clerk" } else { "writer" };
+        send(&writer, &export(&format!("4bf92f3577b34da6a3ce929d0e0e47{number:02}"), agent, number));
+    }
+    let agent = writer.post("/agents/register", &json!({"name": "stock", "type": "custom"})).json();
+    let id = agent["id"].as_str().expect("an id").to_owned();
+    let started = writer.post(&format!("/agents/{id}/trace/start"), &json!({"name": "count", "platform": "slack"}));
+    let run = started.json()["run_id"].as_str().expect("an id").to_owned();
+    let mut call = export("0af7651916cd43dd8448eb211c80319c", "x", 1);
+    let spans = call["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array_mut().expect("spans");
+    spans.remove(0);
+    spans[0]["parentSpanId"] = json!("");
+    let attributes = spans[0]["attributes"].as_array_mut().expect("attributes");
+    attributes.push(json!({"key": "litellm.metadata.parent_trace_id", "value": {"stringValue": run}}));
+    send(&writer, &call);
+    let end = json!({"trace_id": run, "status": "error", "error": "no rows"});
+    assert_eq!(writer.post(&format!("/agents/{id}/trace/end"), &end).status, 200);
+    eventually("all spans", || (server.sql(COUNT).starts_with("37\t")).then_some(()));
+    // A batch that was sent again is in the table twice.
+    server.sql("INSERT INTO otel.otel_traces SELECT * FROM otel.otel_traces");
+
+    let reader_setup = Setup::new(&format!("{}\nruns: {{read_from: clickhouse}}", server.export()));
+    let reader = reader_setup.start();
+    // The type of an agent is in the registry alone.
+    reader.post("/agents/register", &json!({"name": "stock", "type": "custom"}));
+    let get = |lookout: &Lookout, path: &str| {
+        let answer = lookout.get(path);
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+        answer.json()
+    };
+    for query in [
+        "?limit=100",
+        "?agent=clerk",
+        "?agent=default/writer&model=gpt-4o-mini",
+        "?status=error",
+        "?platform=slack",
+        "?provider=openai&limit=100",
+        "?q=COUNT",
+        "?agent=no-such-agent",
+        "?since=1h&limit=100",
+        "?until=1h",
+        "?min_duration=3ms",
+    ] {
+        let [stored, read] = [&writer, &reader].map(|lookout| get(lookout, &format!("/api/traces{query}")));
+        assert_eq!(read["runs"], stored["runs"], "{query}");
+    }
+    let (mut seen, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = get(&reader, &format!("/api/traces?limit=3{cursor}"));
+        let ids = page["runs"].as_array().expect("runs").iter().map(|run| run["run_id"].clone());
+        seen.extend(ids);
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    let all = get(&writer, "/api/traces?limit=100");
+    let all: Vec<Value> = all["runs"].as_array().expect("runs").iter().map(|run| run["run_id"].clone()).collect();
+    assert_eq!((seen.len(), &seen), (8, &all), "pages have each run once");
+
+    for id in [&*run, "0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4703"] {
+        let [stored, read] = [&writer, &reader].map(|lookout| get(lookout, &format!("/api/traces/{id}")));
+        let names = |shown: &Value| {
+            let root = &shown["tree"][0];
+            let below = root["children"].as_array().expect("children").iter();
+            (root["name"].clone(), root["total_tokens"].clone(), below.map(|it| it["name"].clone()).collect::<Vec<_>>())
+        };
+        assert_eq!((&read["run_id"], names(&read)), (&stored["run_id"], names(&stored)), "{id}");
+        assert_eq!(read["tokens"], stored["tokens"]);
+    }
+    let unknown = reader.get(&format!("/api/traces/{}", "ab".repeat(16)));
+    assert_eq!(unknown.status, 404);
+    for query in ["?range=24h&by=total", "?agents=clerk,stock&range=24h&by=model", "?range=24h", "?by=platform"] {
+        let [stored, read] = [&writer, &reader].map(|lookout| get(lookout, &format!("/api/agents/stats{query}")));
+        assert_eq!(read["agents"], stored["agents"], "{query}");
+    }
+    server.pause();
+    let away = reader.get("/api/traces");
+    assert_eq!(away.status, 503);
+    assert!(away.text().contains("ClickHouse at 127.0.0.1 can't be reached"), "{}", away.text());
+    assert_eq!(reader.get("/-/ready").status, 200);
 }
