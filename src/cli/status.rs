@@ -312,6 +312,9 @@ mod tests {
         RECEIVER  PENDING  OLDEST  LAST ERROR
         slack           2   1m15s  429: try again in 30s
         email           0
+
+        EXPORT  SIGNAL  SENT  PENDING  OLDEST  LAST ERROR
+        otlp    traces  1.2k       17   5m30s  collector answered 503
         ");
     }
 
