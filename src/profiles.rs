@@ -33,7 +33,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
-use attributes::{number, outcome, text};
+use attributes::{Attributes, number, outcome, text};
 use dedup::DedupCache;
 use export_totals::ExportTotals;
 use item::{Attempts, TelemetryItem, add_to, attempts, count, matches, model, record_outcome};
@@ -202,12 +202,12 @@ impl Profiles {
     }
 
     fn log(&mut self, scope: &ScopeIdentity<'_>, record: &LogRecord, totals: &mut ExportTotals) {
-        let attributes = &record.attributes;
+        let attributes = Attributes::new(&record.attributes);
         let name = text(attributes, "event.name").unwrap_or(Cow::Borrowed(&*record.event_name));
         let row = scope.profile.logs.iter().find(|row| matches(&row.matching, &name, attributes));
         let Some(row) = row else { return };
         let time = record.time_unix_nano.max(record.observed_time_unix_nano);
-        let digest = self.digest(scope, &name, attributes);
+        let digest = self.digest(scope, &name, attributes.list());
         if self.dedup.insert(self.digests.hash_one(("log", digest, time))) {
             let item =
                 TelemetryItem { attributes, at: self.at(time), took: None, errors: &[], failed: false, attempts: 0 };
@@ -220,7 +220,7 @@ impl Profiles {
         if !self.dedup.insert(self.digests.hash_one(("span", &span.trace_id, &span.span_id))) {
             return;
         }
-        let attributes = &span.attributes;
+        let attributes = Attributes::new(&span.attributes);
         let row = scope.profile.spans.iter().find(|row| matches(&row.matching, &span.name, attributes));
         match row {
             Some(row) => {
@@ -259,7 +259,7 @@ impl Profiles {
     ///
     /// Two libraries may each have a span for it, LiteLLM's callback reports what its spans report, and a response out
     /// of a cache costs nothing.
-    fn is_first_report(&mut self, scope: &ScopeIdentity<'_>, attributes: &[KeyValue]) -> bool {
+    fn is_first_report(&mut self, scope: &ScopeIdentity<'_>, attributes: Attributes<'_>) -> bool {
         let call = text(attributes, litellm::CALL_ID);
         // A call without a response has its own id in place of the response's.
         let response = text(attributes, "gen_ai.response.id").filter(|response| Some(response) != call.as_ref());
@@ -408,7 +408,7 @@ impl Profiles {
     fn group(
         &self,
         scope: &ScopeIdentity<'_>,
-        attributes: &[KeyValue],
+        attributes: Attributes<'_>,
         model: Option<&Arc<str>>,
         is_request: bool,
     ) -> u64 {
@@ -420,7 +420,7 @@ impl Profiles {
     }
 
     /// The session of an item, where the tool and the proxy that it calls name the same one.
-    fn session<'a>(&self, scope: &ScopeIdentity<'a>, attributes: &'a [KeyValue]) -> Option<Cow<'a, str>> {
+    fn session<'a>(&self, scope: &ScopeIdentity<'a>, attributes: Attributes<'a>) -> Option<Cow<'a, str>> {
         match scope.profile.session_attribute {
             Some(key) => text(attributes, key).or_else(|| text(scope.resource, key)),
             None if scope.profile.has_call_ids => litellm::session(attributes),
@@ -438,7 +438,7 @@ impl Profiles {
 
     /// Whether request durations are taken from the signal of an item: from the first one that arrived, so that a request
     /// that several signals report is observed once.
-    fn is_duration_source(&mut self, scope: &ScopeIdentity<'_>, attributes: &[KeyValue]) -> bool {
+    fn is_duration_source(&mut self, scope: &ScopeIdentity<'_>, attributes: Attributes<'_>) -> bool {
         let group = self.group(scope, attributes, None, true);
         let signal = self.signal(scope, MetricSet::Only);
         self.signal_totals.is_duration_source(group, signal)

@@ -6,13 +6,56 @@ use std::borrow::Cow;
 use crate::decode::read::MAX_COUNT;
 use crate::otlp::wire::{self, KeyValue, Value};
 
+/// Attributes of a resource, a span, a data point or a record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attributes<'a> {
+    list: &'a [KeyValue],
+    /// A bit for each key that is there: of the dozens of names that each span is asked for, most are not.
+    bits: u64,
+}
+
+impl<'a> Attributes<'a> {
+    pub(super) fn new(list: &'a [KeyValue]) -> Self {
+        Self { list, bits: list.iter().fold(0, |bits, it| bits | bit(&it.key)) }
+    }
+
+    /// All of them.
+    pub(super) const fn list(self) -> &'a [KeyValue] {
+        self.list
+    }
+}
+
+impl<'a> From<&'a [KeyValue]> for Attributes<'a> {
+    fn from(list: &'a [KeyValue]) -> Self {
+        Self::new(list)
+    }
+}
+
+impl<'a> From<&'a Vec<KeyValue>> for Attributes<'a> {
+    fn from(list: &'a Vec<KeyValue>) -> Self {
+        Self::new(list)
+    }
+}
+
+/// The bit of a key: by its length and two of its letters, which differ between most names.
+fn bit(key: &str) -> u64 {
+    let bytes = key.as_bytes();
+    let letter = |place: usize| usize::from(bytes.get(place).copied().unwrap_or_default());
+    let (last, middle) = (letter(bytes.len().wrapping_sub(1)), letter(bytes.len() / 2));
+    1 << ((bytes.len() * 7 + last * 5 + middle * 3) % 64)
+}
+
 /// The value of `key`, unless it is empty.
-pub(super) fn value<'a>(attributes: &'a [KeyValue], key: &str) -> Option<&'a Value> {
-    wire::value(attributes.iter().find(|it| it.key == key)?)
+pub(super) fn value<'a>(attributes: impl Into<Attributes<'a>>, key: &str) -> Option<&'a Value> {
+    let attributes = attributes.into();
+    if attributes.bits & bit(key) == 0 {
+        return None;
+    }
+    wire::value(attributes.list.iter().find(|it| it.key == key)?)
 }
 
 /// The value of `key` as text.
-pub(super) fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<Cow<'a, str>> {
+pub(super) fn text<'a>(attributes: impl Into<Attributes<'a>>, key: &str) -> Option<Cow<'a, str>> {
     match value(attributes, key)? {
         Value::StringValue(text) if text.is_empty() => None,
         Value::StringValue(text) => Some(Cow::Borrowed(text)),
@@ -24,7 +67,7 @@ pub(super) fn text<'a>(attributes: &'a [KeyValue], key: &str) -> Option<Cow<'a, 
 }
 
 /// The value of `key` as a number from 0 to [`MAX_COUNT`].
-pub(super) fn number(attributes: &[KeyValue], key: &str) -> Option<f64> {
+pub(super) fn number<'a>(attributes: impl Into<Attributes<'a>>, key: &str) -> Option<f64> {
     let number = match value(attributes, key)? {
         Value::IntValue(number) => *number as f64,
         Value::DoubleValue(number) => *number,
@@ -43,7 +86,7 @@ pub(super) fn is_amount(number: f64) -> bool {
 const NO_ERROR: [&str; 6] = ["none", "null", "false", "0", "ok", "unset"];
 
 /// Whether a request failed, and whether it was rate-limited. One without a response has no status, only an error.
-pub(super) fn outcome(attributes: &[KeyValue]) -> (bool, bool) {
+pub(super) fn outcome(attributes: Attributes<'_>) -> (bool, bool) {
     const STATUS: [&str; 5] = ["http.response.status_code", "status_code", "http.status_code", "error.code", "status"];
     const KIND: [&str; 5] = ["error.type", "error_type", "exception.type", "error_class", "error.code"];
     const MESSAGE: [&str; 4] = ["error.message", "error_message", "exception.message", "error"];
@@ -79,7 +122,7 @@ fn is_failure(word: &str) -> bool {
 }
 
 /// Whether a response ended with an error: the semantic conventions have a finish reason for that.
-fn finished_with_error(attributes: &[KeyValue]) -> bool {
+fn finished_with_error(attributes: Attributes<'_>) -> bool {
     match value(attributes, "gen_ai.response.finish_reasons") {
         Some(Value::ArrayValue(reasons)) => {
             reasons.values.iter().any(|it| matches!(&it.value, Some(Value::StringValue(reason)) if reason == "error"))
@@ -97,7 +140,7 @@ mod tests {
     fn failures_are_recognised_by_status_type_message_and_outcome() {
         let outcome_of = |pairs: &[(&str, &str)]| {
             let pairs: Vec<KeyValue> = pairs.iter().map(|(key, text)| wire::string_attribute(key, text)).collect();
-            outcome(&pairs)
+            outcome(Attributes::new(&pairs))
         };
         for good in [
             &[("http.response.status_code", "200")][..],

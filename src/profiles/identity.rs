@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::attributes::text;
+use super::attributes::{Attributes, text};
 use super::litellm;
 use super::profile::Profile;
 use crate::model::DEFAULT_PROJECT;
@@ -55,8 +55,8 @@ pub(super) fn relevant(rules: &[AgentRule], resource: &[KeyValue]) -> Vec<KeyVal
 pub(super) fn identify(
     profile: &Profile,
     rules: &[AgentRule],
-    resource: &[KeyValue],
-    item: &[KeyValue],
+    resource: Attributes<'_>,
+    item: Attributes<'_>,
 ) -> Option<(Arc<str>, Arc<str>, bool)> {
     let inner = |places: &[(&str, &str)]| {
         places.iter().find_map(|(attribute, key)| {
@@ -115,7 +115,7 @@ impl SenderIdentity {
         let folder = cwd.and_then(|cwd| cwd.rsplit(['/', '\\']).find(|part| !part.is_empty()));
         let fallback = || folder.filter(|name| is_stable(name)).map(|name| (Arc::from(name), false));
         let by_item = ItemNames { agent: None, project: None };
-        let named = resolve(rules, &self.attributes, &item, by_item, fallback);
+        let named = resolve(rules, Attributes::new(&self.attributes), Attributes::new(&item), by_item, fallback);
         named.map_or_else(|| (DEFAULT_PROJECT.into(), tool.into()), |(project, name, _)| (project, name))
     }
 }
@@ -130,8 +130,8 @@ struct ItemNames {
 /// whether a person chose the name.
 fn resolve(
     rules: &[AgentRule],
-    resource: &[KeyValue],
-    item: &[KeyValue],
+    resource: Attributes<'_>,
+    item: Attributes<'_>,
     by_item: ItemNames,
     fallback: impl FnOnce() -> Option<(Arc<str>, bool)>,
 ) -> Option<(Arc<str>, Arc<str>, bool)> {
@@ -147,7 +147,7 @@ fn resolve(
     is_name(&name, MAX_NAME).then(|| (project.unwrap_or_else(|| Arc::from(DEFAULT_PROJECT)), name, is_given))
 }
 
-fn name_in(attributes: &[KeyValue], keys: &[&str]) -> Option<Arc<str>> {
+fn name_in(attributes: Attributes<'_>, keys: &[&str]) -> Option<Arc<str>> {
     keys.iter().find_map(|key| text(attributes, key).filter(|name| is_stable(name)).map(|name| Arc::from(&*name)))
 }
 

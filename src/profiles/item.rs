@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attributes::{number, outcome, text};
+use super::attributes::{Attributes, number, outcome, text};
 use super::limits;
 use super::litellm;
 use super::profile::{Columns, EventMatch, Profile, RequestKind, UsageColumn};
 use super::signal_totals::Amounts;
 use crate::model::{AgentTelemetry, RateLimit, RateLimitHit, Time};
-use crate::otlp::wire::KeyValue;
 use crate::text::clean;
 use crate::text::names;
 
@@ -29,7 +28,7 @@ const CONTEXT_WINDOW: [&str; 3] =
 /// One item of telemetry.
 #[derive(Clone, Copy)]
 pub(super) struct TelemetryItem<'a> {
-    pub(super) attributes: &'a [KeyValue],
+    pub(super) attributes: Attributes<'a>,
     /// When it happened, by the wall clock.
     pub(super) at: Time,
     /// How long it took, where that is not an attribute.
@@ -85,7 +84,7 @@ pub(super) fn count(amounts: &mut Amounts, requests: f64, failed: bool, rate_lim
 }
 
 /// Whether a row describes the event `name`. Names may come without the prefix of their tool.
-pub(super) fn matches(matching: &EventMatch, name: &str, attributes: &[KeyValue]) -> bool {
+pub(super) fn matches(matching: &EventMatch, name: &str, attributes: Attributes<'_>) -> bool {
     let named = |full: &str| name == full || full.split_once('.').is_some_and(|(_, bare)| name == bare);
     match matching {
         EventMatch::Named(full) => named(full),
@@ -98,7 +97,7 @@ pub(super) fn matches(matching: &EventMatch, name: &str, attributes: &[KeyValue]
 }
 
 /// The model of a request.
-pub(super) fn model(attributes: &[KeyValue]) -> Option<Arc<str>> {
+pub(super) fn model(attributes: Attributes<'_>) -> Option<Arc<str>> {
     let named = || MODEL.iter().find_map(|key| text(attributes, key));
     let full = text(attributes, litellm::PROVIDER_MODEL).or_else(named)?;
     let model = names::model(&full);
@@ -106,7 +105,7 @@ pub(super) fn model(attributes: &[KeyValue]) -> Option<Arc<str>> {
 }
 
 /// The used part of the model's context window.
-fn context_window_ratio(attributes: &[KeyValue]) -> Option<f64> {
+fn context_window_ratio(attributes: Attributes<'_>) -> Option<f64> {
     let [ratio, used, size] = CONTEXT_WINDOW.map(|key| number(attributes, key));
     let ratio = ratio.or_else(|| Some(used? / size?))?;
     (0.0..=1.0).contains(&ratio).then_some(ratio)

@@ -1,10 +1,9 @@
 //! Langflow: a flow is an agent, and each run of it a task. Its spans name flows by id, and its metrics name none, so that
 //! requests belong to the service. Tokens are reported by the instrumentation of the model clients in it.
 
-use super::attributes::text;
+use super::attributes::{Attributes, text};
 use super::gen_ai;
 use super::profile::{EventMatch, EventRow, OperationFilter, Profile, RequestKind};
-use crate::otlp::wire::KeyValue;
 
 /// Its telemetry.
 pub(super) const PROFILE: Profile = Profile {
@@ -31,7 +30,7 @@ pub(super) const PROFILE: Profile = Profile {
 const ID_LENGTH: usize = 8;
 
 /// The name of a flow that no rule names: the beginning of its id.
-fn flow_name(item: &[KeyValue]) -> Option<(String, bool)> {
+fn flow_name(item: Attributes<'_>) -> Option<(String, bool)> {
     let id = text(item, "flow_id")?;
     Some((format!("flow-{}", id.chars().take(ID_LENGTH).collect::<String>()), false))
 }

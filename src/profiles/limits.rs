@@ -6,11 +6,11 @@ use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::attributes::{number, text, value};
+use super::attributes::{Attributes, number, text, value};
 use super::litellm::{self, HIDDEN_PARAMS};
 use crate::decode::retry;
 use crate::model::{RateLimit, Time};
-use crate::otlp::wire::{self, KeyValue, Value};
+use crate::otlp::wire::{self, Value};
 use crate::text::names;
 
 /// The prefix of attributes that hold captured response headers.
@@ -30,7 +30,7 @@ struct HiddenParams {
 }
 
 /// The provider that an item names, else the prefix of its model's name, else the default of its tool.
-pub(super) fn provider(attributes: &[KeyValue], default: Option<&'static str>) -> Option<Arc<str>> {
+pub(super) fn provider(attributes: Attributes<'_>, default: Option<&'static str>) -> Option<Arc<str>> {
     let named = ["gen_ai.provider.name", "gen_ai.system", "llm.provider"].into_iter();
     let named = named.filter_map(|key| text(attributes, key)).find_map(|name| names::provider(&name).map(Arc::from));
     let by_model = || {
@@ -43,7 +43,7 @@ pub(super) fn provider(attributes: &[KeyValue], default: Option<&'static str>) -
 /// When a request that was rejected at `at` may be retried: by an attribute, a header, or an error message; `errors` are
 /// those that are not attributes.
 pub(super) fn retry_at<'a>(
-    attributes: &[KeyValue],
+    attributes: Attributes<'_>,
     errors: impl IntoIterator<Item = &'a str>,
     at: Time,
 ) -> Option<Time> {
@@ -65,7 +65,7 @@ pub(super) fn retry_at<'a>(
 }
 
 /// The limits of `provider` that a response received at `at` reports.
-pub(super) fn limits(attributes: &[KeyValue], provider: Option<&Arc<str>>, at: Time) -> Vec<RateLimit> {
+pub(super) fn limits(attributes: Attributes<'_>, provider: Option<&Arc<str>>, at: Time) -> Vec<RateLimit> {
     let mut limits: Vec<RateLimit> = Vec::new();
     for (name, value) in headers(attributes) {
         let Some((kind, part)) = kind_and_part(&name) else { continue };
@@ -105,9 +105,9 @@ fn kind_and_part(name: &str) -> Option<(&'static str, &'static str)> {
 }
 
 /// The headers of a response, their names in lower case with dashes.
-fn headers(attributes: &[KeyValue]) -> Vec<(String, String)> {
+fn headers(attributes: Attributes<'_>) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for attribute in attributes {
+    for attribute in attributes.list() {
         if let Some(name) = attribute.key.strip_prefix(HEADER) {
             let first = match wire::value(attribute) {
                 Some(Value::ArrayValue(list)) => list.values.first().and_then(|first| match &first.value {

@@ -7,13 +7,12 @@ pub(crate) mod callback;
 
 use std::borrow::Cow;
 
-use super::attributes::text;
+use super::attributes::{Attributes, text};
 use super::gen_ai;
 use super::profile::{
     CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, CALLS, Columns, EventMatch, EventRow, OPERATION, Profile,
     REASONING_OF_OUTPUT, RequestKind,
 };
-use crate::otlp::wire::KeyValue;
 
 /// Its telemetry.
 pub(super) const PROFILE: Profile = Profile {
@@ -70,7 +69,7 @@ pub(super) const USAGE_KEYS: [(&str, Columns); 3] = [
 ];
 
 /// The name of an agent that nothing else names: the alias of its key.
-fn key_alias(item: &[KeyValue]) -> Option<(String, bool)> {
+fn key_alias(item: Attributes<'_>) -> Option<(String, bool)> {
     Some((text(item, KEY_ALIAS)?.into_owned(), true))
 }
 
@@ -82,7 +81,7 @@ pub(super) const PROVIDER_MODEL: &str = "litellm.provider.model";
 
 /// The session that the caller names, by which its own telemetry and the proxy's are matched. Claude Code always sends it
 /// in a header.
-pub(super) fn session(attributes: &[KeyValue]) -> Option<Cow<'_, str>> {
+pub(super) fn session(attributes: Attributes<'_>) -> Option<Cow<'_, str>> {
     let inner = |(attribute, key): (&str, &str)| {
         let Cow::Borrowed(object) = text(attributes, attribute)? else { return None };
         inner(object, key).filter(|session| !session.is_empty()).map(Cow::Borrowed)
@@ -101,7 +100,7 @@ const SESSION: [&str; 4] =
     ["litellm.metadata.session_id", "metadata.session_id", "session.id", "gen_ai.conversation.id"];
 
 /// Which attempt at a call succeeded, counted from 1.
-pub(super) fn attempt(attributes: &[KeyValue]) -> Option<f64> {
+pub(super) fn attempt(attributes: Attributes<'_>) -> Option<f64> {
     let retries = inner_number(&text(attributes, HIDDEN_PARAMS)?, "x-litellm-attempted-retries")?;
     Some(retries + 1.0)
 }

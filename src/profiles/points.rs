@@ -1,15 +1,15 @@
 //! Data points of a tool's metrics: how much each adds to its stream, and what that counts as.
 
-use super::attributes::{is_amount, outcome, text};
+use super::attributes::{Attributes, is_amount, outcome, text};
 use super::item::{TelemetryItem, add_to, count, record_outcome};
 use super::profile::{COLUMNS, MetricRow, PointMeaning, UsageColumn};
 use super::{ExportTotals, Profiles, ScopeIdentity};
 use crate::otlp::point_time;
-use crate::otlp::wire::{Data, KeyValue, Metric, Temporality, number};
+use crate::otlp::wire::{Data, Metric, Temporality, number};
 
 /// The fields that data points of all types have.
 struct PointFields<'a> {
-    attributes: &'a [KeyValue],
+    attributes: Attributes<'a>,
     temporality: Temporality,
     /// The start time and the time, in nanoseconds.
     times: (u64, u64),
@@ -21,7 +21,7 @@ struct PointFields<'a> {
 macro_rules! point_fields {
     ($point:expr, $temporality:expr, $value:expr) => {
         PointFields {
-            attributes: &$point.attributes,
+            attributes: Attributes::new(&$point.attributes),
             temporality: $temporality,
             times: ($point.start_time_unix_nano, $point.time_unix_nano),
             flags: $point.flags,
@@ -82,7 +82,7 @@ impl Profiles {
         }
         let (start, time) = fields.times;
         let Ok(time) = point_time(self.now, time) else { return };
-        let stream = self.digest(scope, row.name, attributes);
+        let stream = self.digest(scope, row.name, attributes.list());
         let step = self.dedup.step(stream, fields.temporality, (start, time), fields.value);
         let mut amounts = [0.0; COLUMNS];
         let is_request = match &row.meaning {

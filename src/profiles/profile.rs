@@ -1,7 +1,6 @@
 //! The types that describe a tool's telemetry: which metrics, log events and spans report usage, and in which fields.
 
-use super::attributes::text;
-use crate::otlp::wire::KeyValue;
+use super::attributes::{Attributes, text};
 
 /// What is counted of an agent. The first five are in the order of [`crate::model::TokenType::ALL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub(super) const REASONING: Columns = &[UsageColumn::Reasoning, UsageColumn::Out
 pub(super) const COST: Columns = &[UsageColumn::Cost];
 
 /// From the attributes of an item to the name of its agent, and whether a person chose that name.
-pub(super) type DefaultAgentName = fn(&[KeyValue]) -> Option<(String, bool)>;
+pub(super) type DefaultAgentName = fn(Attributes<'_>) -> Option<(String, bool)>;
 
 /// A tool's telemetry.
 #[derive(Debug)]
@@ -89,7 +88,7 @@ impl MetricRow {
     }
 
     /// Whether a point with these attributes counts.
-    pub(super) fn accepts(&self, attributes: &[KeyValue]) -> bool {
+    pub(super) fn accepts(&self, attributes: Attributes<'_>) -> bool {
         let operation = match self.operations {
             OperationFilter::Any => return true,
             OperationFilter::Calls | OperationFilter::CallsOrUnnamed => text(attributes, OPERATION),

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use super::attributes::text;
+use super::attributes::{Attributes, text};
 use super::profile::Profile;
 use super::{PROFILES, gen_ai, identity};
 use crate::model::TelemetryChannel;
@@ -22,7 +22,7 @@ pub(super) struct ScopeIdentity<'a> {
     pub(super) channel: TelemetryChannel,
     pub(super) profile: &'static Profile,
     /// The attributes of the resource that are looked up.
-    pub(super) resource: &'a [KeyValue],
+    pub(super) resource: Attributes<'a>,
     /// The hash of the scope's name.
     pub(super) scope_hash: u64,
     /// The hash of the scope's name and all attributes of the resource.
@@ -45,7 +45,7 @@ impl ResourceIdentity {
         channel: TelemetryChannel,
         scope: Option<&InstrumentationScope>,
     ) -> ScopeIdentity<'_> {
-        let resource = &self.attributes;
+        let resource = Attributes::new(&self.attributes);
         let name = scope.map_or("", |it| &it.name);
         let service = text(resource, "service.name").unwrap_or_default();
         let find = |name: &str| PROFILES.iter().find(|it| it.prefixes.iter().any(|prefix| name.starts_with(prefix)));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxBuildHasher;
 
-use super::attributes::{number, outcome, text};
+use super::attributes::{Attributes, number, outcome, text};
 use super::content::{self, ContentFilter, MAX_KEY};
 use super::item::{add_to, matches, model};
 use super::profile::{
@@ -224,7 +224,7 @@ impl SpanReader {
         span: &'a wire::Span,
         own_agent: &mut Option<Arc<AgentIdentity>>,
     ) -> Option<SpanReport<'a>> {
-        let attributes = &span.attributes;
+        let attributes = Attributes::new(&span.attributes);
         let trace = TraceId::from_slice(&span.trace_id)?;
         let id = SpanId::from_slice(&span.span_id)?;
         let meaning = meaning_of(span, attributes);
@@ -255,7 +255,7 @@ impl SpanReader {
             self.agent(scope, attributes)
         } else {
             if own_agent.is_none() {
-                *own_agent = self.agent(scope, &[]);
+                *own_agent = self.agent(scope, Attributes::new(&[]));
             }
             own_agent.clone()
         };
@@ -282,7 +282,7 @@ impl SpanReader {
         Some(SpanReport { span: read, agent, caller, run, response, call })
     }
 
-    fn agent(&mut self, scope: &ScopeIdentity<'_>, item: &[KeyValue]) -> Option<Arc<AgentIdentity>> {
+    fn agent(&mut self, scope: &ScopeIdentity<'_>, item: Attributes<'_>) -> Option<Arc<AgentIdentity>> {
         let (project, agent, is_named) = identity::identify(scope.profile, &self.config.agents, scope.resource, item)?;
         if let Some(known) = self.agents.get(&(Arc::clone(&project), Arc::clone(&agent)))
             && (&*known.agent_type, known.is_named) == (scope.profile.name, is_named)
@@ -297,7 +297,7 @@ impl SpanReader {
         Some(identity)
     }
 
-    fn fields<'a>(&self, profile: &Profile, attributes: &'a [KeyValue], read: &mut Span<'a>) {
+    fn fields<'a>(&self, profile: &Profile, attributes: Attributes<'a>, read: &mut Span<'a>) {
         let find = |keys: &[&str]| keys.iter().find_map(|key| text(attributes, key));
         if read.kind == SpanKind::Llm {
             let model = model(attributes).map(|model| Cow::Owned(model.to_string()));
@@ -327,7 +327,7 @@ impl SpanReader {
     }
 
     /// The span's own tokens, disjoint by type, and its cost.
-    fn usage(&self, profile: &Profile, name: &str, attributes: &[KeyValue], read: &mut Span<'_>) {
+    fn usage(&self, profile: &Profile, name: &str, attributes: Attributes<'_>, read: &mut Span<'_>) {
         let row = profile.spans.iter().find(|row| matches(&row.matching, name, attributes));
         let mut amounts = [0.0; COLUMNS];
         let (mut has_tokens, mut has_cost) = (false, false);
@@ -374,10 +374,10 @@ impl SpanReader {
     }
 
     /// The other attributes, as far as they are kept.
-    fn attributes<'a>(&mut self, attributes: &'a [KeyValue], read: &mut Span<'a>) {
+    fn attributes<'a>(&mut self, attributes: Attributes<'a>, read: &mut Span<'a>) {
         let is_full = self.capture == Capture::Full;
         let limit = MAX_TEXT[usize::from(is_full)];
-        for attribute in attributes {
+        for attribute in attributes.list() {
             if read.attributes.len() >= MAX_ATTRIBUTES {
                 break;
             }
@@ -457,11 +457,11 @@ fn json_of(value: &Value) -> serde_json::Value {
     }
 }
 
-fn attribute_is(attributes: &[KeyValue], key: &str, word: &str) -> bool {
+fn attribute_is(attributes: Attributes<'_>, key: &str, word: &str) -> bool {
     text(attributes, key).is_some_and(|value| value.eq_ignore_ascii_case(word))
 }
 
-fn meaning_of(span: &wire::Span, attributes: &[KeyValue]) -> Meaning {
+fn meaning_of(span: &wire::Span, attributes: Attributes<'_>) -> Meaning {
     if let Some((_, meaning)) = NAMED.iter().find(|(name, _)| *name == span.name) {
         return *meaning;
     }
@@ -498,7 +498,7 @@ fn error_of(span: &wire::Span) -> Option<Cow<'_, str>> {
 }
 
 /// The run that a caller's metadata names.
-fn caller_of(attributes: &[KeyValue]) -> Option<TraceId> {
+fn caller_of(attributes: Attributes<'_>) -> Option<TraceId> {
     let direct = CALLER.iter().find_map(|key| text(attributes, key)).and_then(|id| TraceId::parse(&id));
     direct.or_else(|| {
         CALLER_IN.iter().find_map(|key| {
@@ -510,6 +510,7 @@ fn caller_of(attributes: &[KeyValue]) -> Option<TraceId> {
 
 /// The ids of its agent and of its run that the caller of a call gave in metadata, as they were written.
 pub fn ids_of_caller(attributes: &[KeyValue]) -> [Option<Cow<'_, str>>; 2] {
+    let attributes = Attributes::new(attributes);
     let given = |keys: &[&str], inner: &str| {
         let direct = || keys.iter().find_map(|key| text(attributes, key));
         let within = || {
