@@ -153,7 +153,8 @@ fn owned(span: Span<'_>) -> Span<'static> {
 
 /// The rows as an export of spans.
 fn request(spans: Vec<ArchivedSpan>) -> ExportTraceServiceRequest {
-    let mut groups: BTreeMap<(String, String), (Map<String, Value>, Vec<wire::Span>)> = BTreeMap::new();
+    type SpansOfScope = (Map<String, Value>, Vec<wire::Span>);
+    let mut groups: BTreeMap<(String, String), SpansOfScope> = BTreeMap::new();
     for mut row in spans {
         let about = std::mem::take(&mut row.resource_attributes);
         let key = (Value::Object(about.clone()).to_string(), std::mem::take(&mut row.scope_name));

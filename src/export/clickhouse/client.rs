@@ -194,7 +194,7 @@ fn failure(host: &str, status: u16, code: Option<u32>, body: &[u8]) -> Option<Cl
         return None;
     }
     let text = String::from_utf8_lossy(if is_good { tail } else { body });
-    let text = &text[text.find("Code: ").unwrap_or(0)..];
+    let text = text.find("Code: ").and_then(|at| text.get(at..)).unwrap_or(&text);
     let code = code.or_else(|| text.strip_prefix("Code: ")?.split('.').next()?.trim().parse().ok());
     let class = match code {
         Some(code) => class_of(code),
