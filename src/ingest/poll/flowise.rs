@@ -176,8 +176,11 @@ impl Flowise {
     }
 }
 
-/// Pairs of id and name, and what is wrong with other flows. The list is a page in newer versions.
-fn read_flows(text: &str) -> Result<(Vec<(String, String)>, Vec<String>), SourceError> {
+/// Pairs of id and name, and what is wrong with other flows.
+type FlowisePage = (Vec<(String, String)>, Vec<String>);
+
+/// The flows of a page. The list is a page in newer versions.
+fn read_flows(text: &str) -> Result<FlowisePage, SourceError> {
     let mut page = page::tree(text)?;
     let rows = match page.get_mut("data").map(Value::take).unwrap_or(page) {
         Value::Array(rows) => rows,
