@@ -15,6 +15,9 @@ use crate::runs::RunBook;
 /// Own spans that wait while the store can't be written; more are not exported.
 const MAX_OWN: usize = 10_000;
 
+/// Spans, each with what is known of its run.
+type NotedSpans = Vec<(Span<'static>, SpanNote)>;
+
 /// Collects what is exported after the next commit.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
@@ -87,7 +90,7 @@ impl Outgoing {
             }
             self.ready.push(TraceExport { request, notes });
         }
-        let mut agents: BTreeMap<(Arc<str>, Arc<str>), Vec<(Span<'static>, SpanNote)>> = BTreeMap::new();
+        let mut agents: BTreeMap<(Arc<str>, Arc<str>), NotedSpans> = BTreeMap::new();
         for span in std::mem::take(&mut self.own) {
             let Some(run) = book.owner(span.trace, span.id).and_then(|id| book.run(id)) else { continue };
             let note = self.note(now, run, registry);
