@@ -142,14 +142,14 @@ pub(super) fn record_outcome(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::otlp::wire::{Value, attribute};
+    use crate::otlp::wire::{KeyValue, Value, attribute};
 
     #[test]
     fn a_context_window_is_a_ratio_or_used_and_size_in_tokens() {
         let check = |attributes: &[(&str, f64)], expected: Option<f64>| {
             let numbers = attributes.iter().map(|(key, number)| attribute(key, Value::DoubleValue(*number)));
             let attributes: Vec<KeyValue> = numbers.collect();
-            assert_eq!(context_window_ratio(&attributes), expected, "{attributes:?}");
+            assert_eq!(context_window_ratio(Attributes::new(&attributes)), expected, "{attributes:?}");
         };
         let [ratio, used, size] = CONTEXT_WINDOW;
         check(&[], None);

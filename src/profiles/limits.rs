@@ -141,6 +141,7 @@ fn header_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::otlp::wire::KeyValue;
 
     fn attributes(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
         pairs.iter().map(|(key, text)| wire::string_attribute(key, text)).collect()
@@ -154,7 +155,7 @@ mod tests {
     type ParsedLimit = (String, Option<u64>, Option<u64>, Option<f64>);
 
     fn read(pairs: &[(&str, &str)]) -> Vec<ParsedLimit> {
-        let limits = limits(&attributes(pairs), Some(&Arc::from("openai")), noon());
+        let limits = limits(Attributes::new(&attributes(pairs)), Some(&Arc::from("openai")), noon());
         let one = |it: &RateLimit| {
             assert_eq!(&*it.provider, "openai");
             (it.limit_type.to_string(), it.limit, it.remaining, it.reset_at.map(|at| at.seconds_since(noon())))
@@ -198,11 +199,11 @@ mod tests {
             (&[("error.type", "429")], "RateLimitError: … try again in 5s."),
         ] {
             assert_eq!(
-                retry_at(&attributes(pairs), [words], noon()),
+                retry_at(Attributes::new(&attributes(pairs)), [words], noon()),
                 Some(noon().plus(Duration::from_secs(5))),
                 "{pairs:?}"
             );
         }
-        assert_eq!(retry_at(&attributes(&[("error.message", "no")]), [""], noon()), None);
+        assert_eq!(retry_at(Attributes::new(&attributes(&[("error.message", "no")])), [""], noon()), None);
     }
 }

@@ -452,7 +452,7 @@ impl Answered {
             FlowKind::Langflow => {
                 let mut messages = Vec::new();
                 let outputs = |of: &Value| of.get("outputs").and_then(Value::as_array).cloned().unwrap_or_default();
-                for output in outputs(value).iter().flat_map(|input| outputs(input)) {
+                for output in outputs(value).iter().flat_map(outputs) {
                     let Some(message) = output.get("results").and_then(|results| results.get("message")) else {
                         continue;
                     };

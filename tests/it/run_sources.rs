@@ -142,11 +142,7 @@ fn flowise() {
     running["data"][0]["state"] = json!("INPROGRESS");
     running["data"][0]["executionData"] = json!("[]");
     let now = lookout::clock::Clock::system().wall().to_jiff().to_string();
-    let recent = |mut page: Value, key: &str| {
-        page["data"][0][key] = json!(format!("{}Z", &now[..19]));
-        page
-    };
-    running = recent(running, "updatedDate");
+    running["data"][0]["updatedDate"] = json!(format!("{}Z", &now[..19]));
     let server = FlowServer::start(&[
         ("/api/v1/chatflows", Page::Json(recorded("flowise-chatflows.json"))),
         ("/api/v1/executions", Page::Json(running.to_string())),

@@ -74,7 +74,7 @@ fn only_names_and_numbers_of_a_call_are_kept() {
     assert_eq!(used.map(number), [Some(128.0), Some(16.0), Some(64.0)]);
     assert_eq!(number("gen_ai.cost.total_cost"), Some(2.4e-5));
     assert!(number("duration_ms").is_some_and(|it| (1.0..10_000.0).contains(&it)));
-    assert_eq!(super::super::attempt(&first.attributes), Some(1.0));
+    assert_eq!(super::super::attempt(attributes::Attributes::new(&first.attributes)), Some(1.0));
     assert_eq!(attributes::text(&first.attributes, "agent_id").as_deref(), Some("shop-agent-1"));
     assert_eq!(attributes::text(&failed.attributes, "error.type").as_deref(), Some("InternalServerError"));
     // 2026-11-21T16:58:19Z.
