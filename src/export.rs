@@ -8,6 +8,7 @@
 
 mod batch;
 pub mod clickhouse;
+mod common;
 mod compress;
 pub mod config;
 mod content;
@@ -22,7 +23,8 @@ mod spooler;
 mod target;
 mod targets;
 
-pub use config::{ContentMode, ExportConfig};
+pub use common::ContentMode;
+pub use config::ExportConfig;
 pub use counters::{DropReason, ExportCounters, LaneCounters};
 pub use handle::{ExportHandle, start};
 pub use spans::{SpanNote, TraceExport};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clickhouse::config::ClickHouseConfig;
+use super::common::{ContentMode, address, limits};
 use crate::model::Problem;
 use crate::otlp::Signal;
 use crate::secret::{Secret, SecretUrl};
@@ -25,17 +26,6 @@ pub struct ExportConfig {
     /// ClickHouse, in the schema of the OpenTelemetry collector's exporter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clickhouse: Option<ClickHouseConfig>,
-}
-
-/// What becomes of prompts, answers, arguments and outputs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ContentMode {
-    /// They are dropped before the spool.
-    #[default]
-    Drop,
-    /// They go on as they came.
-    Full,
 }
 
 /// How OTLP is spoken.
@@ -136,9 +126,6 @@ impl Default for OtlpExportConfig {
 }
 
 impl ExportConfig {
-    /// The smallest valid `max_spool`.
-    pub const MIN_SPOOL: u64 = 1 << 20;
-
     /// Returns the problems of the section.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -183,28 +170,6 @@ impl OtlpExportConfig {
             report(key, message);
         }
     }
-}
-
-/// What is wrong with the limits of a target's spool, by key.
-pub(super) fn limits(max_spool: u64, max_age: Duration) -> Vec<(&'static str, String)> {
-    let mut problems = Vec::new();
-    if max_spool < ExportConfig::MIN_SPOOL {
-        let min = ExportConfig::MIN_SPOOL;
-        problems.push(("max_spool", format!("{max_spool} bytes are too few to wait for a target; set at least {min}")));
-    }
-    if max_age.is_zero() {
-        problems.push(("max_age", "must not be 0s; set it to a duration such as 24h".to_owned()));
-    }
-    problems
-}
-
-/// Reads the address of a target; the error is what is wrong with it, without the address.
-pub(super) fn address(text: &str) -> Result<reqwest::Url, &'static str> {
-    let url = reqwest::Url::parse(text).map_err(|_| "is not a URL; use one such as http://collector:4318")?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return Err("does not begin with http:// or https:// and a host; use one such as http://collector:4318");
-    }
-    Ok(url)
 }
 
 /// Checks a header; the error does not contain its value.

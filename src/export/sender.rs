@@ -94,7 +94,14 @@ impl Sender {
                 let rejected = rejected.min(items);
                 self.delivered(items - rejected);
                 self.counters.rejected_items.fetch_add(rejected, Relaxed);
-                tracing::warn!(target, signal, rejected, items, message, "target rejected a part of an export");
+                tracing::warn!(
+                    export = target,
+                    signal,
+                    rejected,
+                    items,
+                    message,
+                    "target rejected a part of an export"
+                );
                 AfterVerdict::Settled
             }
             ExportVerdict::Retry { error, after } => {
@@ -132,7 +139,7 @@ impl Sender {
         self.pace.reset();
         if !self.logged.is_empty() {
             let (target, signal) = (self.counters.target, self.counters.signal.as_str());
-            tracing::info!(target, signal, "exported again");
+            tracing::info!(export = target, signal, "exported again");
             self.logged.clear();
             self.counters.set_last_error("");
         }
@@ -145,7 +152,7 @@ impl Sender {
         self.counters.errors.fetch_add(1, Relaxed);
         if self.logged != error {
             let (target, signal) = (self.counters.target, self.counters.signal.as_str());
-            tracing::warn!(target, signal, error, "{what}");
+            tracing::warn!(export = target, signal, error, "{what}");
             self.counters.set_last_error(error);
             error.clone_into(&mut self.logged);
         }

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::batch::Splittable;
+use super::common::ContentMode;
 use super::compress::gzip;
-use super::config::ContentMode;
 use super::content::Stripper;
 use super::counters::{DropReason, LaneCounters};
 use super::instance::{Marked, has_passed};
@@ -180,7 +180,7 @@ impl SpoolThread {
             match thread.lane_named(&found) {
                 Some(lane) => thread.lanes[lane].waiting = found.waiting,
                 None => tracing::warn!(
-                    target = found.target,
+                    export = found.target,
                     signal = found.signal,
                     items = found.waiting.items,
                     "the spool holds what waits for a target that is no longer configured; it is deleted once it is a day old"
@@ -444,7 +444,7 @@ impl SpoolThread {
             self.count_dropped(DropReason::Size, dropped);
             if !std::mem::replace(&mut self.has_warned_of_size, true) {
                 tracing::error!(
-                    target = name,
+                    export = name,
                     max_spool = max,
                     "export spool is full; the oldest is dropped. Check the target, or raise max_spool"
                 );

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::config::ContentMode;
+use super::common::ContentMode;
 use crate::model::Time;
 use crate::otlp::Signal;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::config::{ContentMode, address, limits};
+use super::super::common::{ContentMode, address, limits};
 use crate::model::Problem;
 use crate::secret::{Secret, SecretPair, SecretSource, SecretUrl};
 

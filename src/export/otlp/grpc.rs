@@ -6,8 +6,9 @@ use http_body_util::{BodyExt as _, Limited};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use super::super::common::address;
 use super::super::compress::gzip;
-use super::super::config::{Compression, OtlpExportConfig, address};
+use super::super::config::{Compression, OtlpExportConfig};
 use super::super::target::{ExportBatch, ExportFuture, ExportTarget, ExportVerdict};
 use super::http::{Headers, MAX_ANSWER, MAX_MESSAGE, taken, unreachable, verdict};
 use crate::http_client::{self, ClientError};

@@ -7,8 +7,9 @@ use std::time::Duration;
 use prost::Message as _;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 
+use super::super::common::address;
 use super::super::compress::gzip;
-use super::super::config::{Compression, OtlpExportConfig, address, header};
+use super::super::config::{Compression, OtlpExportConfig, header};
 use super::super::target::{ExportBatch, ExportFuture, ExportTarget, ExportVerdict};
 use crate::http_client::{self, ClientError};
 use crate::model::Time;
