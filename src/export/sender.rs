@@ -99,7 +99,7 @@ impl Sender {
                     signal,
                     rejected,
                     items,
-                    message,
+                    reason = message,
                     "target rejected a part of an export"
                 );
                 AfterVerdict::Settled

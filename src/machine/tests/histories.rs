@@ -303,6 +303,8 @@ proptest! {
         timed.until(second + 1_000);
         let served = timed.notes.served;
         timed.until(second + 40_000);
-        prop_assert!(timed.notes.served <= served + 60, "nothing happens, and deadlines go on: {}", timed.notes.served - served);
+        // An agent whose run goes on is looked at after each `forget_after`; there are four agents.
+        let looks = 4 * 39_000 / 150;
+        prop_assert!(timed.notes.served <= served + 60 + looks, "nothing happens, and deadlines go on: {}", timed.notes.served - served);
     }
 }
