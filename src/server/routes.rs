@@ -426,7 +426,9 @@ mod tests {
             ("/api/traces /api/traces/x /api/tasks/x /api/agents/stats /agents /agents/x /agents/x/y", "rraaaaa"),
             ("/agents/register", "rriaaaa"),
             ("/agents/x/trace/start /agents/x/y/trace/start /agents/x/trace/end /agents/x/y/trace/end", "rriiiii"),
-            ("/agents/x/invoke /agents/x/y/invoke", "rriiiii"),
+            // An agent may be named so.
+            ("/agents/x/invoke", "rriiaai"),
+            ("/agents/x/y/invoke", "rriiiii"),
             // Unknown routes that look similar.
             (
                 "/api/state/ //api/state /API/state /api/states /v1/profiles /v1/metrics/ /hooks /hooks/nothing",

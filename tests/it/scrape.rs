@@ -71,7 +71,8 @@ fn full_page() -> (Setup, Lookout) {
         "budgets: {{tokens_per_task: 200000, tokens_per_day: 1000000, cost_usd_per_day: 20}}\n\
          sources:\n  - {{name: page, kind: orchestrator-cc, url: \"http://{closed}\", interval: 1s}}\n  \
          - {{name: other, kind: http-json, url: \"URL\", interval: 1s, fields: {{agents: \"$.agents[*]\", name: \"$.name\"}}}}\n\
-         receivers: [{{name: ops, slack: {{webhook_url: \"http://{closed}/hook\"}}}}]\n"
+         receivers: [{{name: ops, slack: {{webhook_url: \"http://{closed}/hook\"}}}}]\n\
+         export: {{otlp: {{endpoint: \"URL\"}}}}\nregistry: {{mysql: {{url: \"mysql://lookout@{closed}/agents\"}}}}\n"
     ).replace("URL", &page_of_agents()));
     let lookout = setup.start();
     for step in 0..2 {
@@ -82,16 +83,31 @@ fn full_page() -> (Setup, Lookout) {
     assert_eq!(lookout.post("/api/usage", &usage).status, 200);
     let failed = json!({"project": "shop", "agents": [{"name": "broken", "status": "failed"}]});
     assert_eq!(lookout.post("/api/state", &failed).status, 200);
-    eventually("both sources were polled, and a notice failed", || {
+    report_runs(&lookout, 21);
+    eventually("both sources were polled, a notice failed, and runs were exported", || {
         let page = lookout.get("/metrics");
         let page = page.text();
         let failed = page.lines().any(|line| {
             line.starts_with("lookout_notifications_failed_total{receiver=\"ops\"") && !line.ends_with(" 0")
         });
         let polled = ["lookout_source_up{source=\"page\"} 0\n", "lookout_source_up{source=\"other\"} 1\n"];
-        (failed && polled.iter().all(|line| page.contains(line))).then_some(())
+        let exported = page.contains("\nlookout_export_last_success_timestamp_seconds{");
+        (failed && exported && polled.iter().all(|line| page.contains(line))).then_some(())
     });
     (setup, lookout)
+}
+
+/// Reports so many runs of an agent, the last of which failed, and one that goes on.
+fn report_runs(lookout: &Lookout, count: usize) {
+    let agent = json!({"project_id": "shop", "name": "grand_boss", "type": "custom"});
+    assert!([200, 201].contains(&lookout.post("/agents/register", &agent).status));
+    let start = || lookout.post("/agents/shop/grand_boss/trace/start", &json!({"name": "nightly"})).json();
+    for number in 1..=count {
+        let status = if number == count { "error" } else { "ok" };
+        let end = json!({"trace_id": start()["trace_id"], "status": status, "cost_usd": 0.25, "tokens": {"input": 5, "output": 6}});
+        assert_eq!(lookout.post("/agents/shop/grand_boss/trace/end", &end).status, 200);
+    }
+    start();
 }
 
 /// The address of a page of one agent, served as long as the tests run.
@@ -427,6 +443,7 @@ fn a_live_prometheus() {
         body["agents"][0]["status"] = json!(if step % 2 == 0 { "completed" } else { "running" });
         body["agents"][1]["status"] = json!(if step % 2 == 0 { "failed" } else { "running" });
         assert_eq!(lookout.post("/api/state", &body).status, 200);
+        report_runs(&lookout, 2);
         let no_number = |record: &&String| {
             let series = prometheus.query(record);
             !series.iter().any(|one| one["value"][1].as_str().is_some_and(|number| number != "NaN"))

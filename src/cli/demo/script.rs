@@ -154,25 +154,48 @@ pub(super) fn components(seconds: u64) -> Value {
     ])
 }
 
-/// The export of an agent with OpenTelemetry: one model call, `seconds` after the start.
+/// The export of an agent with OpenTelemetry: a run with a model call, `seconds` after the start. Some calls fail and are
+/// repeated with another model, and fewer than one run in ten fails.
 pub(super) fn spans(seconds: u64, now: Time) -> Value {
     let nanos = |back: u64| (now.minus(std::time::Duration::from_secs(back)).as_millis() * 1_000_000).to_string();
-    let took = 1 + seconds % 7;
+    let took = 2 + seconds % 7;
     let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
     let number = |key: &str, value: u64| json!({"key": key, "value": {"intValue": value.to_string()}});
+    let span = |place: i64, name: &str, [began, ended]: [u64; 2], failed: bool, attributes: Value| {
+        json!({
+            "traceId": format!("{:032x}", now.as_millis()), "spanId": format!("{:016x}", now.as_millis() * 4 + place),
+            "parentSpanId": if place == 0 { String::new() } else { format!("{:016x}", now.as_millis() * 4) },
+            "name": name, "kind": 3, "startTimeUnixNano": nanos(began), "endTimeUnixNano": nanos(ended),
+            "status": if failed { json!({"code": 2, "message": "the model answered 503"}) } else { json!({}) },
+            "attributes": attributes,
+        })
+    };
+    let call = |place: i64, model: &str, times: [u64; 2], failed: bool| {
+        let mut attributes = vec![
+            text("gen_ai.operation.name", "chat"),
+            text("gen_ai.provider.name", "openai"),
+            text("gen_ai.request.model", model),
+        ];
+        if !failed {
+            attributes.push(number("gen_ai.usage.input_tokens", 400 + seconds % 50));
+            attributes.push(number("gen_ai.usage.output_tokens", 90));
+            attributes.push(json!({"key": "gen_ai.cost.total_cost", "value": {"doubleValue": 0.002}}));
+        }
+        span(place, &format!("chat {model}"), times, failed, json!(attributes))
+    };
+    let root = json!([text("gen_ai.operation.name", "invoke_agent"), text("gen_ai.agent.name", "otel_otto")]);
+    let mut spans = vec![span(0, "invoke_agent otel_otto", [took, 0], seconds % 11 == 10, root)];
+    if seconds.is_multiple_of(5) {
+        spans.push(call(1, "gpt-5-mini", [took, took - 1], true));
+        spans.push(call(2, "gpt-5", [took - 1, 0], false));
+    } else {
+        spans.push(call(1, "gpt-5-mini", [took - 1, 0], false));
+    }
     json!({"resourceSpans": [{
         "resource": {"attributes": [
             text("service.name", "summarizer"), text("agent.name", "otel_otto"), text("project", "lab"),
         ]},
-        "scopeSpans": [{"scope": {"name": "demo"}, "spans": [{
-            "traceId": format!("{:032x}", now.as_millis()), "spanId": format!("{:016x}", now.as_millis()),
-            "name": "chat gpt-5-mini", "kind": 3, "startTimeUnixNano": nanos(took), "endTimeUnixNano": nanos(0),
-            "attributes": [
-                text("gen_ai.operation.name", "chat"), text("gen_ai.provider.name", "openai"),
-                text("gen_ai.request.model", "gpt-5-mini"),
-                number("gen_ai.usage.input_tokens", 400 + seconds % 50), number("gen_ai.usage.output_tokens", 90),
-            ],
-        }]}],
+        "scopeSpans": [{"scope": {"name": "demo"}, "spans": spans}],
     }]})
 }
 
