@@ -1,6 +1,6 @@
 //! The registry of agents: who registered, and who was seen.
 //!
-//! Several sidecars and other programs may share one registry in a database. [`shared`] reconciles: of each field the
+//! Several sidecars and other programs may share one registry in a database. `shared` reconciles: of each field the
 //! last writer wins, and the id is that of the database.
 
 mod shared;
