@@ -142,8 +142,12 @@ proptest! {
             let stream = serde_json::Deserializer::from_str(&text).into_iter::<&RawValue>();
             stream.collect::<Result<Vec<_>, _>>().map(|list| list.len())
         };
-        let calls = read(&text);
-        prop_assert_eq!(calls.as_ref().ok().map(|calls| (calls.accepted, calls.malformed)), things.ok().map(|count| (0, count)));
+        let calls = read(&text).ok().map(|calls| (calls.accepted, calls.malformed));
+        match things {
+            Ok(count) => prop_assert_eq!(calls, Some((0, count))),
+            // What is nearly JSON, such as `""00[]`, may be read all the same; none of it is a call.
+            Err(_) => prop_assert_eq!(calls.map_or(0, |(accepted, _)| accepted), 0),
+        }
     }
 
     #[test]
