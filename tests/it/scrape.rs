@@ -210,7 +210,9 @@ fn formats_agree() {
     let (_setup, lookout) = full_page();
     // Gauges of the process and of time move between two scrapes.
     let moves = |name: &str| {
-        ["process_", "lookout_", "orchestrator_agent_idle_time_seconds"].iter().any(|start| name.starts_with(start))
+        let moving =
+            ["process_", "lookout_", "orchestrator_agent_idle_time_seconds", "orchestrator_agent_run_longest_seconds"];
+        moving.iter().any(|start| name.starts_with(start))
     };
     let read = |format: &str, accept: &str| samples(format, &page(&lookout, accept).body);
     let (open, text) = (read("openmetrics", OPENMETRICS), read("text", TEXT));
