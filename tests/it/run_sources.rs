@@ -141,8 +141,7 @@ fn flowise() {
     let mut running = executions.clone();
     running["data"][0]["state"] = json!("INPROGRESS");
     running["data"][0]["executionData"] = json!("[]");
-    let now = lookout::clock::Clock::system().wall().to_jiff().to_string();
-    running["data"][0]["updatedDate"] = json!(format!("{}Z", &now[..19]));
+    running["data"][0]["updatedDate"] = json!(format!("{:.0}", lookout::clock::Clock::system().wall().to_jiff()));
     let server = FlowServer::start(&[
         ("/api/v1/chatflows", Page::Json(recorded("flowise-chatflows.json"))),
         ("/api/v1/executions", Page::Json(running.to_string())),
@@ -246,8 +245,7 @@ fn crewx() {
     let older = database(&setup, "crewx-0.8.0-rc.30.db.gz", "traces.db");
     // A process that lives, for a task that does not end.
     let mut process = std::process::Command::new("sleep").arg("600").spawn().expect("a process");
-    let now = lookout::clock::Clock::system().wall().to_jiff().to_string();
-    let at = format!("{}Z", &now[..23]);
+    let at = format!("{:.3}", lookout::clock::Clock::system().wall().to_jiff());
     older
         .execute(
             "INSERT INTO tasks (id, agent_id, prompt, mode, status, started_at, trace_id, platform, pid)

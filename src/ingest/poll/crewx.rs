@@ -400,7 +400,7 @@ fn open(path: &Path) -> Result<Connection, SourceError> {
 fn tables(connection: &Connection, now: Time) -> rusqlite::Result<CrewxTables> {
     // One snapshot of all tables.
     let snapshot = connection.unchecked_transaction()?;
-    let since = now.minus(listed::MAX_AGE).to_jiff().to_string();
+    let since = format!("{:.3}", now.minus(listed::MAX_AGE).to_jiff());
     let mut tables = CrewxTables::default();
     let columns = columns(&snapshot, "tasks")?;
     for needed in ["id", "agent_id", "status", "started_at"] {
