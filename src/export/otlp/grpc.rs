@@ -105,10 +105,10 @@ fn answer(host: &str, trailers: &HeaderMap, signal: Signal, message: &[u8]) -> E
 
 /// What a status means, by the specification of OTLP and, for refusals of the sender, as for receivers.
 fn meaning(host: &str, status: &Status, signal: Signal, message: &[u8]) -> ExportVerdict {
-    let said = clean(status.message(), MAX_MESSAGE);
+    let reason = clean(status.message(), MAX_MESSAGE);
     let mut error = format!("{host} answered {:?}", status.code());
-    if !said.is_empty() {
-        error = format!("{error}: {said}");
+    if !reason.is_empty() {
+        error = format!("{error}: {reason}");
     }
     let retry_info = status.get_details_retry_info();
     let after = retry_info.as_ref().and_then(|info| info.retry_delay);
