@@ -21,11 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, ConfigSource, Prepared};
-use crate::engine::archive::RunArchive;
+use crate::engine::archive::{ArchivedTable, RunArchive};
 use crate::engine::runs::{RunsHandle, RunsSettings};
 use crate::engine::sharing::SharingTask;
 use crate::engine::{self, AlertFilter, AlertView, Engine, EngineHandle, EngineParts, telemetry};
-use crate::export::{self, ExportHandle};
+use crate::export::ExportHandle;
 use crate::metrics::SidecarMetrics;
 use crate::model::{Fingerprint, TimelineEntry};
 use crate::notify::Receiver;
@@ -33,7 +33,6 @@ use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::runs::config::RunsReadFrom;
 use crate::server::listener::Certificate;
 use crate::server::{self, AccessRules, BodyReader, BoundListener, FlowServers, ServerContext, Surface};
-use crate::store::spool::Spool;
 use crate::store::traces::TraceStore;
 use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
 use heartbeat::HeartbeatTask;
@@ -379,7 +378,10 @@ async fn open_runs(
         let store =
             TraceStore::open(path.as_deref(), settings.limits, clock.wall()).context("open the store of runs")?;
         let archive = match clickhouse {
-            Some(clickhouse) => Some(RunArchive::new(&clickhouse, &settings.otlp, settings.capture, clock.clone())?),
+            Some(clickhouse) => {
+                let table = ArchivedTable::new(&clickhouse)?;
+                Some(RunArchive::new(table, &settings.otlp, settings.capture, clock.clone()))
+            }
             None => None,
         };
         Ok(engine::runs::start(store, &settings, exports, clock, Some(engine), guard)?.with_archive(archive))
@@ -387,15 +389,11 @@ async fn open_runs(
     tokio::task::spawn_blocking(start).await?
 }
 
-/// Opens the spool of exports and starts their threads, if anything is exported.
+/// Starts the exports, if anything is exported.
 async fn open_exports(config: &Config, clock: &Clock, supervisor: &Supervisor) -> anyhow::Result<ExportHandle> {
-    let (section, path) = (config.export.clone(), config.store.export_path());
-    let (clock, supervisor) = (clock.clone(), supervisor.clone());
-    let start = move || {
-        let now = clock.wall();
-        let open = || Spool::open(path.as_deref(), now).context("open the export spool");
-        export::start(open, section.targets()?, clock, |name| supervisor.watch(name))
-    };
+    let (section, supervisor) = (config.export.clone(), supervisor.clone());
+    let exports = ExportHandle::new(config.store.export_path(), clock.clone(), move |name| supervisor.watch(name));
+    let start = move || exports.configure(section.targets()?).map(|()| exports);
     tokio::task::spawn_blocking(start).await?
 }
 

@@ -26,6 +26,6 @@ mod targets;
 pub use common::ContentMode;
 pub use config::ExportConfig;
 pub use counters::{DropReason, ExportCounters, LaneCounters};
-pub use handle::{ExportHandle, start};
+pub use handle::ExportHandle;
 pub use spans::{SpanNote, TraceExport};
 pub use target::{ExportBatch, ExportFuture, ExportTarget, ExportVerdict, TargetSpec};

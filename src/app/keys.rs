@@ -54,7 +54,7 @@ const KEYS: [(&str, ReloadEffect); 48] = [
     ("otlp.drop_attributes", ReloadEffect::Reload),
     ("otlp.agents", ReloadEffect::Reload),
     ("otlp.prices", ReloadEffect::Reload),
-    ("export", ReloadEffect::Restart),
+    ("export", ReloadEffect::Reload),
     ("pipe", ReloadEffect::Command),
     ("agents", ReloadEffect::Reload),
     ("expected", ReloadEffect::Reload),

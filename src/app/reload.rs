@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::sync::{Mutex, watch};
 
 use super::heartbeat::HeartbeatTask;
@@ -13,6 +14,7 @@ use super::pollers::Pollers;
 use super::{Adjust, SetLogLevel, engine_settings, prepare};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, ConfigSource};
+use crate::engine::archive::ArchivedTable;
 use crate::engine::runs::{RunsHandle, RunsSettings};
 use crate::engine::{EngineHandle, telemetry};
 use crate::files;
@@ -82,15 +84,29 @@ impl Reloader {
             let access = access.collect::<Result<Vec<_>, _>>()?;
             let flows = FlowServers::new(&prepared.config.flows)
                 .map_err(|error| ConfigError { problems: vec![Problem::new("flows", error.to_string())] })?;
-            Ok::<_, ConfigError>((prepared, access, flows))
+            let export = &prepared.config.export;
+            let targets = export
+                .targets()
+                .map_err(|error| ConfigError { problems: vec![Problem::new("export", error.to_string())] })?;
+            let table = export.clickhouse.as_ref().map(ArchivedTable::new).transpose();
+            let table = table.map_err(|error| ConfigError {
+                problems: vec![Problem::new("export.clickhouse", error.to_string())],
+            })?;
+            Ok::<_, ConfigError>((prepared, access, flows, targets, table))
         };
-        let (prepared, access, flows) = files::run_blocking(Path::new(&file), LOAD_TIMEOUT, read)
+        let (prepared, access, flows, targets, table) = files::run_blocking(Path::new(&file), LOAD_TIMEOUT, read)
             .await
             .map_err(|error| anyhow::anyhow!("read the configuration or a file that it names: {error}"))??;
         let keys = restart_needed(&self.started_with, &prepared.config);
         let certificate = prepared.certificate.clone();
         let (config, settings) = engine_settings(prepared, self.console, &self.rules)?;
+        // The only step that can fail for another reason than the configuration, if the spool has to be opened, comes first.
+        let exports = self.runs.exports().clone();
+        tokio::task::spawn_blocking(move || exports.configure(targets)).await.context("exports panicked")??;
         // From here on the configuration is valid.
+        if let (Some(archive), Some(table)) = (self.runs.archive(), table) {
+            archive.read_from(table);
+        }
         for ((_, current), access) in self.access.iter().zip(access) {
             current.send_replace(Arc::new(access));
         }

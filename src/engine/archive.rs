@@ -9,7 +9,7 @@ mod select;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -66,33 +66,48 @@ pub struct ArchivedAgents {
     pub ids: Vec<String>,
 }
 
-/// Reads runs from ClickHouse.
+/// A table of spans, and how it is asked.
 #[derive(Debug)]
-pub struct RunArchive {
+pub struct ArchivedTable {
     client: ClickHouse,
     table: TraceTable,
     has_scopes: OnceCell<bool>,
+}
+
+impl ArchivedTable {
+    /// By the configuration. Reads `ca_file` from disk.
+    pub fn new(config: &ClickHouseConfig) -> Result<Self, ClientError> {
+        Ok(Self { client: ClickHouse::new(config)?, table: TraceTable::new(config), has_scopes: OnceCell::new() })
+    }
+}
+
+/// Reads runs from ClickHouse.
+#[derive(Debug)]
+pub struct RunArchive {
+    table: Mutex<Arc<ArchivedTable>>,
     settings: Mutex<(OtlpConfig, Capture)>,
     clock: Clock,
     turns: Semaphore,
 }
 
 impl RunArchive {
-    /// By the configuration. Reads `ca_file` from disk.
-    pub fn new(
-        config: &ClickHouseConfig,
-        otlp: &OtlpConfig,
-        capture: Capture,
-        clock: Clock,
-    ) -> Result<Self, ClientError> {
-        Ok(Self {
-            client: ClickHouse::new(config)?,
-            table: TraceTable::new(config),
-            has_scopes: OnceCell::new(),
+    /// Reads from `table`.
+    pub fn new(table: ArchivedTable, otlp: &OtlpConfig, capture: Capture, clock: Clock) -> Self {
+        Self {
+            table: Mutex::new(Arc::new(table)),
             settings: Mutex::new((otlp.clone(), capture)),
             clock,
             turns: Semaphore::new(READERS),
-        })
+        }
+    }
+
+    /// Reads from another table from now on.
+    pub fn read_from(&self, table: ArchivedTable) {
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+    }
+
+    fn table(&self) -> Arc<ArchivedTable> {
+        Arc::clone(&self.table.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Replaces how agents are named, prices, and what is shown of content.
@@ -236,28 +251,24 @@ impl RunArchive {
     }
 
     async fn select(&self, selection: &Selection) -> Result<Vec<Candidate>, ArchiveError> {
-        let statement = selection.statement(self.table.name());
-        let lines =
-            self.client.query(&statement, &selection.parameters, &select::SETTINGS.map(own), MAX_ANSWER).await?;
+        let ArchivedTable { client, table, .. } = &*self.table();
+        let statement = selection.statement(table.name());
+        let lines = client.query(&statement, &selection.parameters, &select::SETTINGS.map(own), MAX_ANSWER).await?;
         Ok(select::read_lines(&lines))
     }
 
     /// The runs of candidates. So many at a time that their spans are not too many.
     async fn assemble(&self, candidates: &[Candidate]) -> Result<Vec<Assembled>, ArchiveError> {
-        let table = self.table.name();
-        let has_scopes = *self
-            .has_scopes
-            .get_or_try_init(|| async {
-                Ok::<_, ClickHouseError>(self.table.prepare(&self.client, false).await?.has("ScopeName"))
-            })
-            .await?;
+        let ArchivedTable { client, table, has_scopes } = &*self.table();
+        let read = || async { Ok::<_, ClickHouseError>(table.prepare(client, false).await?.has("ScopeName")) };
+        let has_scopes = *has_scopes.get_or_try_init(read).await?;
         let mut parts = Vec::new();
         let mut rest = candidates;
         let mut size = rest.len();
         while !rest.is_empty() {
             let (batch, later) = rest.split_at(size.clamp(1, rest.len()));
-            let (statement, parameters) = select::spans(table, batch, has_scopes, MAX_SPANS + 1);
-            let lines = self.client.query(&statement, &parameters, &select::SETTINGS.map(own), MAX_ANSWER).await?;
+            let (statement, parameters) = select::spans(table.name(), batch, has_scopes, MAX_SPANS + 1);
+            let lines = client.query(&statement, &parameters, &select::SETTINGS.map(own), MAX_ANSWER).await?;
             let spans: Vec<ArchivedSpan> = select::read_lines(&lines);
             if spans.len() > MAX_SPANS {
                 if batch.len() == 1 {

@@ -37,6 +37,8 @@ pub(super) struct CountedStoreErrors {
     run_errors: u64,
     /// Failed writes of the spool of exports.
     export_errors: u64,
+    /// Exports that have series, by target and signal.
+    exports: Vec<(&'static str, &'static str)>,
 }
 
 impl Engine {
@@ -116,6 +118,12 @@ impl Engine {
             self.own.exports(lane.target, lane.signal.as_str(), &figures);
             if age >= EXPORT_WAIT && waiting.is_none_or(|(oldest, _)| age > oldest) {
                 waiting = Some((age, lane));
+            }
+        }
+        let lanes: Vec<_> = exports.lanes.iter().map(|lane| (lane.target, lane.signal.as_str())).collect();
+        for (target, signal) in std::mem::replace(&mut self.counted.exports, lanes.clone()) {
+            if !lanes.contains(&(target, signal)) {
+                self.own.remove_export(target, signal, &DropReason::ALL.map(DropReason::as_str));
             }
         }
         let errors = exports.spool.errors();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::counters::{DropReason, LaneCounters};
@@ -19,7 +19,8 @@ pub(super) type SpoolQueue = Arc<dyn Fn(SpoolMessage) -> bool + Send + Sync>;
 pub(super) struct Sender {
     pub(super) lane: LaneId,
     pub(super) counters: Arc<LaneCounters>,
-    pub(super) transport: Arc<dyn ExportTarget>,
+    /// What sends; `None` while the target is not configured.
+    pub(super) transport: watch::Receiver<Option<Arc<dyn ExportTarget>>>,
     pub(super) spool: SpoolQueue,
     pub(super) clock: Clock,
     pub(super) pace: LanePace,
@@ -44,20 +45,26 @@ impl Sender {
         // Parts up to this one are sent alone, as one of them was refused.
         let mut alone_until = i64::MIN;
         loop {
+            let Some(transport) = self.transport(&stop).await else { return };
             let (reply, answer) = oneshot::channel();
             if !(self.spool)(SpoolMessage::Next(self.lane, wanted, reply)) {
                 return;
             }
             let taken = tokio::select! {
                 () = stop.cancelled() => return,
+                Ok(()) = self.transport.changed() => {
+                    self.pace.reset();
+                    continue;
+                }
                 taken = answer => match taken {
                     Ok(taken) => taken,
                     Err(_) => return,
                 },
             };
+            // A request under way is not broken off by a reload: the target may have taken it.
             let verdict = tokio::select! {
                 () = stop.cancelled() => return,
-                verdict = self.transport.send(self.clock.wall(), &taken.batch) => verdict,
+                verdict = transport.send(self.clock.wall(), &taken.batch) => verdict,
             };
             match self.follow(&taken, verdict) {
                 AfterVerdict::Settled => {
@@ -70,6 +77,7 @@ impl Sender {
                     wanted = Wanted::UpTo(taken.last);
                     tokio::select! {
                         () = stop.cancelled() => return,
+                        Ok(()) = self.transport.changed() => self.pace.reset(),
                         () = tokio::time::sleep(pause) => {}
                     }
                 }
@@ -77,6 +85,23 @@ impl Sender {
                     alone_until = taken.last;
                     wanted = Wanted::One;
                 }
+            }
+        }
+    }
+
+    /// What sends, once there is something; `None` on `stop`. What was replaced begins without a back-off.
+    async fn transport(&mut self, stop: &CancellationToken) -> Option<Arc<dyn ExportTarget>> {
+        loop {
+            // It may have changed while a request was under way.
+            if self.transport.has_changed().unwrap_or(false) {
+                self.pace.reset();
+            }
+            if let Some(transport) = &*self.transport.borrow_and_update() {
+                return Some(Arc::clone(transport));
+            }
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                Ok(()) = self.transport.changed() => self.pace.reset(),
             }
         }
     }

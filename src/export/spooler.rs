@@ -30,6 +30,8 @@ const GROUP_TIME: Duration = Duration::from_millis(100);
 const GROUP_SIZE: usize = super::batch::MAX_PART;
 /// How often what is too old is dropped.
 const TICK: Duration = Duration::from_secs(5);
+/// How long what waits for a target that was not configured at the start either is kept.
+const UNKNOWN_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Compressed bytes that are kept while the spool can't be written.
 const MAX_UNWRITTEN: usize = 16 << 20;
 /// Bytes of a request in the spool; only a damaged file has more.
@@ -64,6 +66,8 @@ pub(super) enum SpoolMessage {
     Traces(Box<TraceExport>),
     /// Of metrics or logs.
     Other(Box<OtlpRequest>),
+    /// Replaces the targets; answered with the lanes that there are now.
+    Configure(Vec<TargetSpec>, oneshot::Sender<Vec<(LaneId, Arc<LaneCounters>)>>),
     /// Answered as soon as there is something.
     Next(LaneId, Wanted, oneshot::Sender<Taken>),
     /// The target gave its verdict on everything up to this id.
@@ -73,9 +77,9 @@ pub(super) enum SpoolMessage {
     Close(oneshot::Sender<()>),
 }
 
-/// A signal for a target.
+/// A signal for a target. It stays once the target is removed, as what waits for it does.
 struct ExportLane {
-    target: usize,
+    target: &'static str,
     signal: Signal,
     counters: Arc<LaneCounters>,
     waiting: SpoolTotals,
@@ -120,6 +124,8 @@ pub(super) struct SpoolThread {
     spool: Spool,
     instance: String,
     targets: Vec<TargetSpec>,
+    /// How long what waits for removed targets is kept.
+    former: BTreeMap<&'static str, Duration>,
     lanes: Vec<ExportLane>,
     stripper: Stripper,
     groups: BTreeMap<(&'static str, Shape), Group>,
@@ -130,42 +136,23 @@ pub(super) struct SpoolThread {
     /// Items in the queue, shared with those who send.
     queued: Arc<AtomicUsize>,
     tick_at: Time,
+    /// Whether it is known which targets there are.
+    is_configured: bool,
     has_warned_of_loop: bool,
     has_warned_of_size: bool,
 }
 
 impl SpoolThread {
-    /// Takes over what waits in the spool.
-    pub(super) fn new(
-        mut spool: Spool,
-        targets: Vec<TargetSpec>,
-        queued: Arc<AtomicUsize>,
-        clock: Clock,
-    ) -> Result<Self, StoreError> {
+    /// A thread without targets, see [`SpoolMessage::Configure`].
+    pub(super) fn new(mut spool: Spool, queued: Arc<AtomicUsize>, clock: Clock) -> Result<Self, StoreError> {
         let now = clock.wall();
         let instance = spool.saved_or(now, "instance", &new_instance())?;
-        let mut lanes = Vec::new();
-        for (index, target) in targets.iter().enumerate() {
-            for signal in &target.signals {
-                if !lanes.iter().any(|lane: &ExportLane| (lane.target, lane.signal) == (index, *signal)) {
-                    let counters = Arc::new(LaneCounters::new(target.name, *signal));
-                    lanes.push(ExportLane {
-                        target: index,
-                        signal: *signal,
-                        counters,
-                        waiting: SpoolTotals::default(),
-                        settled: 0,
-                        removed: 0,
-                        waiter: None,
-                    });
-                }
-            }
-        }
-        let mut thread = Self {
+        Ok(Self {
             spool,
             instance,
-            targets,
-            lanes,
+            targets: Vec::new(),
+            former: BTreeMap::new(),
+            lanes: Vec::new(),
             stripper: Stripper::default(),
             groups: BTreeMap::new(),
             unwritten: Vec::new(),
@@ -173,27 +160,73 @@ impl SpoolThread {
             clock,
             queued,
             tick_at: now,
+            is_configured: false,
             has_warned_of_loop: false,
             has_warned_of_size: false,
-        };
-        for found in thread.spool.lanes()? {
-            match thread.lane_named(&found) {
-                Some(lane) => thread.lanes[lane].waiting = found.waiting,
-                None => tracing::warn!(
-                    export = found.target,
-                    signal = found.signal,
-                    items = found.waiting.items,
-                    "the spool holds what waits for a target that is no longer configured; it is deleted once it is a day old"
-                ),
-            }
-        }
-        (0..thread.lanes.len()).for_each(|lane| thread.publish(lane));
-        Ok(thread)
+        })
     }
 
-    /// The counters of all lanes, by [`LaneId`].
-    pub(super) fn counters(&self) -> Vec<Arc<LaneCounters>> {
-        self.lanes.iter().map(|lane| Arc::clone(&lane.counters)).collect()
+    /// Replaces the targets. What waits for one that stays is sent as its new settings say; what waits for one that is gone is
+    /// kept for as long as it would have been, in case it comes back.
+    fn configure(&mut self, targets: Vec<TargetSpec>) -> Vec<(LaneId, Arc<LaneCounters>)> {
+        // What is joined goes to the lanes that it came for.
+        self.write(true);
+        self.former.extend(self.targets.iter().map(|target| (target.name, target.max_age)));
+        self.targets = targets;
+        self.is_configured = true;
+        self.has_warned_of_size = false;
+        let waiting = self.spool.lanes().unwrap_or_else(|error| {
+            tracing::warn!(%error, "export spool can't be read; what waits is not counted");
+            Vec::new()
+        });
+        for target in &self.targets {
+            for signal in &target.signals {
+                if self.lanes.iter().any(|lane| (lane.target, lane.signal) == (target.name, *signal)) {
+                    continue;
+                }
+                let found = waiting.iter().find(|it| (&*it.target, &*it.signal) == (target.name, signal.as_str()));
+                self.lanes.push(ExportLane {
+                    target: target.name,
+                    signal: *signal,
+                    counters: Arc::new(LaneCounters::new(target.name, *signal)),
+                    waiting: found.map(|found| found.waiting).unwrap_or_default(),
+                    settled: 0,
+                    removed: 0,
+                    waiter: None,
+                });
+            }
+        }
+        for left in waiting.iter().filter(|found| found.waiting.items > 0) {
+            if !self.lane_named(left).is_some_and(|lane| self.spec(lane).is_some()) {
+                tracing::warn!(
+                    export = left.target,
+                    signal = left.signal,
+                    items = left.waiting.items,
+                    kept_for = ?self.max_age(&left.target),
+                    "the spool holds what waits for an export that is not configured any more; it is sent if the export is \
+                     configured again, and dropped once it is too old"
+                );
+            }
+        }
+        self.bound_sizes(self.clock.wall());
+        for lane in 0..self.lanes.len() {
+            self.publish(lane);
+            self.serve(lane);
+        }
+        let lanes = self.lanes.iter().enumerate().filter(|(id, _)| self.spec(*id).is_some());
+        lanes.map(|(id, lane)| (id, Arc::clone(&lane.counters))).collect()
+    }
+
+    /// The target of a lane, if it is configured and gets the signal.
+    fn spec(&self, lane: LaneId) -> Option<&TargetSpec> {
+        let lane = self.lanes.get(lane)?;
+        self.targets.iter().find(|target| target.name == lane.target && target.signals.contains(&lane.signal))
+    }
+
+    /// How long what waits for a target is kept, configured or not.
+    fn max_age(&self, target: &str) -> Duration {
+        let configured = self.targets.iter().find(|spec| spec.name == target).map(|spec| spec.max_age);
+        configured.or_else(|| self.former.get(target).copied()).unwrap_or(UNKNOWN_AGE)
     }
 
     /// Works until it is closed or no one can send to it any more.
@@ -243,6 +276,10 @@ impl SpoolThread {
                     OtlpRequest::Traces(request) => self.traces(request, Vec::new()),
                 }
                 self.queued.fetch_sub(queued, Relaxed);
+            }
+            SpoolMessage::Configure(targets, reply) => {
+                // The caller may have given up.
+                reply.send(self.configure(targets)).ok();
             }
             SpoolMessage::Next(lane, wanted, reply) => {
                 if let Some(lane) = self.lanes.get_mut(lane) {
@@ -363,7 +400,7 @@ impl SpoolThread {
 
     fn lanes_of(&self, signal: Signal) -> impl Iterator<Item = (LaneId, Shape)> {
         let lanes = self.lanes.iter().enumerate().filter(move |(_, lane)| lane.signal == signal);
-        lanes.filter_map(|(id, lane)| Some((id, Shape::of(self.targets.get(lane.target)?))))
+        lanes.filter_map(|(id, _)| Some((id, Shape::of(self.spec(id)?))))
     }
 
     fn finish_group(&mut self, signal: Signal, shape: Shape) {
@@ -402,7 +439,7 @@ impl SpoolThread {
             .filter_map(|(group, lane)| {
                 let lane = self.lanes.get(lane)?;
                 Some(NewBatch {
-                    target: self.targets.get(lane.target)?.name,
+                    target: lane.target,
                     signal: lane.signal.as_str(),
                     at: group.at,
                     items: group.items,
@@ -431,10 +468,9 @@ impl SpoolThread {
 
     /// Drops the oldest of targets for which too much waits.
     fn bound_sizes(&mut self, now: Time) {
-        for target in 0..self.targets.len() {
-            let Some(spec) = self.targets.get(target) else { continue };
-            let (name, max) = (spec.name, spec.max_spool);
-            let lanes = self.lanes.iter().filter(|lane| lane.target == target);
+        let bounds: Vec<_> = self.targets.iter().map(|target| (target.name, target.max_spool)).collect();
+        for (name, max) in bounds {
+            let lanes = self.lanes.iter().filter(|lane| lane.target == name);
             let bytes: u64 = lanes.map(|lane| lane.waiting.bytes).sum();
             if bytes <= max {
                 continue;
@@ -461,18 +497,15 @@ impl SpoolThread {
                 self.remove(lane);
             }
         }
-        let ages: Vec<(&str, Duration)> = self.targets.iter().map(|it| (it.name, it.max_age)).collect();
-        for (name, age) in &ages {
-            let dropped = self.spool.drop_before(now, name, now.minus(*age));
-            self.count_dropped(DropReason::Age, dropped);
+        if !self.is_configured {
+            return;
         }
-        let day = Duration::from_secs(24 * 3600);
-        let others = self.spool.lanes().unwrap_or_default();
-        for other in others.iter().filter(|lane| lane.oldest.is_some_and(|at| now.since(at) > day)) {
-            if !ages.iter().any(|(name, _)| *name == other.target) {
-                // Tried again with the next tick.
-                self.spool.drop_before(now, &other.target, now.minus(day)).ok();
-            }
+        let found = self.spool.lanes().unwrap_or_default();
+        let mut ages: Vec<(&str, Duration)> = found.iter().map(|it| (&*it.target, self.max_age(&it.target))).collect();
+        ages.dedup();
+        for (name, age) in ages {
+            let dropped = self.spool.drop_before(now, name, now.minus(age));
+            self.count_dropped(DropReason::Age, dropped);
         }
     }
 
@@ -485,7 +518,17 @@ impl SpoolThread {
             }
         };
         for found in dropped {
-            if let Some(id) = self.lane_named(&found) {
+            let lane = self.lane_named(&found);
+            if lane.is_none_or(|lane| self.spec(lane).is_none()) {
+                tracing::warn!(
+                    export = found.target,
+                    signal = found.signal,
+                    items = found.waiting.items,
+                    reason = reason.as_str(),
+                    "dropped what waited for an export that is not configured any more"
+                );
+            }
+            if let Some(id) = lane {
                 self.lanes[id].counters.drop_items(reason, found.waiting.items);
                 self.subtract(id, found.waiting);
             }
@@ -493,10 +536,7 @@ impl SpoolThread {
     }
 
     fn lane_named(&self, found: &SpoolLane) -> Option<LaneId> {
-        self.lanes.iter().position(|lane| {
-            lane.signal.as_str() == found.signal
-                && self.targets.get(lane.target).is_some_and(|target| target.name == found.target)
-        })
+        self.lanes.iter().position(|lane| lane.signal.as_str() == found.signal && lane.target == found.target)
     }
 
     fn subtract(&mut self, id: LaneId, totals: SpoolTotals) {
@@ -510,16 +550,11 @@ impl SpoolThread {
 
     /// Shows what waits in a lane.
     fn publish(&self, id: LaneId) {
-        let Some((lane, target)) = self.lane(id) else { return };
-        let oldest = self.spool.oldest((target, lane.signal.as_str()), lane.settled).ok().flatten();
+        let Some(lane) = self.lanes.get(id) else { return };
+        let oldest = self.spool.oldest((lane.target, lane.signal.as_str()), lane.settled).ok().flatten();
         lane.counters.set_oldest(oldest);
         lane.counters.waiting_bytes.store(lane.waiting.bytes, Relaxed);
         lane.counters.waiting_items.store(lane.waiting.items, Relaxed);
-    }
-
-    fn lane(&self, id: LaneId) -> Option<(&ExportLane, &'static str)> {
-        let lane = self.lanes.get(id)?;
-        Some((lane, self.targets.get(lane.target)?.name))
     }
 
     /// Answers the sender of a lane if there is something for it.
@@ -534,8 +569,8 @@ impl SpoolThread {
     }
 
     fn take(&self, id: LaneId, wanted: Wanted) -> Option<Taken> {
-        let (lane, target) = self.lane(id)?;
-        let max_request = self.targets.get(lane.target)?.max_request as u64;
+        let lane = self.lanes.get(id)?;
+        let (target, max_request) = (lane.target, self.spec(id)?.max_request as u64);
         let (last, size) = match wanted {
             Wanted::Full => (i64::MAX, max_request),
             Wanted::UpTo(last) => (last, u64::MAX),
@@ -581,8 +616,8 @@ impl SpoolThread {
 
     /// Deletes what is settled.
     fn remove(&mut self, id: LaneId) {
-        let Some((lane, target)) = self.lane(id) else { return };
-        let (name, settled) = ((target, lane.signal.as_str()), lane.settled);
+        let Some(lane) = self.lanes.get(id) else { return };
+        let (name, settled) = ((lane.target, lane.signal.as_str()), lane.settled);
         let now = self.clock.wall();
         match self.spool.remove(now, name, settled) {
             Ok(totals) => {
@@ -637,7 +672,9 @@ mod tests {
 
     fn thread(clock: &Clock, targets: Vec<TargetSpec>) -> SpoolThread {
         let spool = Spool::open(None, clock.wall()).expect("opened");
-        SpoolThread::new(spool, targets, Arc::default(), clock.clone()).expect("a thread")
+        let mut thread = SpoolThread::new(spool, Arc::default(), clock.clone()).expect("a thread");
+        thread.configure(targets);
+        thread
     }
 
     fn request(name: &str) -> ExportTraceServiceRequest {
@@ -694,6 +731,45 @@ mod tests {
         assert_eq!(counters.oldest(), Some(Time::from_millis(4_000_000)));
         let (body, ..) = taken(&thread, 0, Wanted::UpTo(1)).expect("the next, as that one is gone");
         assert!(body.contains("new"));
+    }
+
+    #[test]
+    fn what_waits_for_a_removed_target_is_kept_until_it_is_too_old() {
+        let clock = Clock::at(Time::from_millis(1_000_000));
+        let mut thread = thread(&clock, vec![target("otlp", false)]);
+        spool(&mut thread, "one");
+        clock.advance(Duration::from_secs(60));
+        thread.traces(request("two"), Vec::new());
+        assert!(thread.configure(Vec::new()).is_empty());
+        spool(&mut thread, "to nothing");
+        thread.tick();
+        assert!(taken(&thread, 0, Wanted::Full).is_none(), "no target takes it");
+        assert_eq!(thread.spool.lanes().expect("read")[0].waiting.items, 2, "what was joined is kept as well");
+        // It is there again, with less room and for other signals too.
+        let again = TargetSpec { signals: vec![Signal::Logs, Signal::Traces], ..target("otlp", false) };
+        let lanes: Vec<LaneId> = thread.configure(vec![again]).into_iter().map(|(id, _)| id).collect();
+        assert_eq!(lanes, [0, 1], "a lane keeps its place");
+        assert!(taken(&thread, 0, Wanted::Full).is_some_and(|(body, ..)| body.contains("one") && body.contains("two")));
+        assert_eq!(thread.lanes[0].counters.waiting_items.load(Relaxed), 2);
+        thread.configure(Vec::new());
+        clock.advance(Duration::from_secs(3_570));
+        thread.tick();
+        assert_eq!(thread.lanes[0].counters.dropped(DropReason::Age), 1, "the first is older than max_age was");
+        clock.advance(Duration::from_secs(60));
+        thread.tick();
+        assert!(thread.spool.lanes().expect("read").is_empty());
+    }
+
+    #[test]
+    fn bounds_that_shrink_hold_at_once() {
+        let clock = Clock::at(Time::from_millis(1_000_000));
+        let mut thread = thread(&clock, vec![target("otlp", false)]);
+        (0..9).for_each(|index| spool(&mut thread, &format!("span {index}")));
+        let bytes = thread.lanes[0].waiting.bytes;
+        thread.configure(vec![TargetSpec { max_spool: bytes / 2, ..target("otlp", false) }]);
+        let counters = &thread.lanes[0].counters;
+        assert!(counters.waiting_bytes.load(Relaxed) <= bytes / 2);
+        assert_eq!(counters.dropped(DropReason::Size) + counters.waiting_items.load(Relaxed), 9);
     }
 
     #[test]

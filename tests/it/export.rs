@@ -28,7 +28,9 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("export: runs of hooks and requests are exported as spans", &[], own_runs),
         trial("export: a slow target delays no alert, and lagging is one", &[], slow_target),
         trial("export: rotel takes HTTP and gRPC, plain and gzip", &[Need::Rotel], rotel),
-        trial("export: mistakes in the section are found at once, a change needs a restart", &[], mistakes),
+        trial("export: mistakes in the section are found at once", &[], mistakes),
+        trial("export: a reload adds and changes targets, and loses nothing", &[], reloaded),
+        trial("export: what waits for a target that a reload removes is sent once it is back", &[], removed),
     ]
 }
 
@@ -442,17 +444,97 @@ fn mistakes() {
     for part in ["export.otlp.endpoint: ", "export.otlp.signals: "] {
         assert!(text.contains(part), "{part}: {text}");
     }
-    let collector = Collector::start();
-    let setup = Setup::new(&config(&collector.url(), ""));
+    let setup = Setup::new(&config("http://127.0.0.1:9", ""));
     let lookout = setup.start();
-    let head = "listen: 127.0.0.1:0\nlog: {format: json, level: info}\n";
-    setup.write("lookout.yaml", &format!("{head}{}", config(&collector.url(), ", content: full")));
+    setup.write("lookout.yaml", &format!("{HEAD}{}", config("http://127.0.0.1:9", ", ca_file: none.pem")));
     let answer = lookout.send("POST", "/-/reload", &[], b"");
-    assert_eq!((answer.status, answer.text()), (200, r#"{"reloaded":true,"restart_needed":["export"]}"#));
+    assert!(answer.status == 400 && answer.text().contains("export.otlp.ca_file: "), "{}", answer.text());
     assert!(lookout.sigterm().success());
     // Without the section there is no file.
     let setup = Setup::new("");
     let lookout = setup.start();
     assert!(lookout.sigterm().success());
     assert!(!setup.path().join("lookout.export.db").exists());
+}
+
+const HEAD: &str = "listen: 127.0.0.1:0\nlog: {format: json, level: info}\n";
+
+fn reload(lookout: &Lookout, setup: &Setup, export: &str) {
+    setup.write("lookout.yaml", &format!("{HEAD}{export}"));
+    let answer = lookout.send("POST", "/-/reload", &[], b"");
+    assert_eq!((answer.status, answer.text()), (200, r#"{"reloaded":true,"restart_needed":[]}"#));
+}
+
+fn reloaded() {
+    let setup = Setup::new("");
+    let lookout = setup.start();
+    send(&lookout, &["before"]);
+    let first = Collector::start();
+    reload(&lookout, &setup, &config(&first.url(), ", signals: [traces]"));
+    send(&lookout, &["one"]);
+    first.wait_for(&["one"]);
+    // To an address where nothing listens, then to another one: what waits goes there, without waiting for the back-off.
+    let away = Collector::reserve();
+    reload(&lookout, &setup, &config(&format!("http://{away}"), ""));
+    for name in ["two", "three"] {
+        send(&lookout, &[name]);
+    }
+    eventually("it fails for a while", || (exported(&lookout, "errors_total", "traces") >= 4.0).then_some(()));
+    let second = Collector::start();
+    second.require("Bearer right");
+    reload(&lookout, &setup, &config(&second.url(), ", headers: {authorization: Bearer wrong}"));
+    lookout.wait_for_log(&["answered 401"]);
+    setup
+        .write("lookout.yaml", &format!("{HEAD}{}", config(&second.url(), ", headers: {authorization: Bearer right}")));
+    lookout.signal("HUP");
+    second.wait_for(&["two", "three"]);
+    eventually("nothing waits", || (exported(&lookout, "waiting_items", "traces") == 0.0).then_some(()));
+    assert_eq!(exported(&lookout, "items_total", "traces"), 3.0, "counters go on");
+    assert!(metric(&lookout, "lookout_export_items_total{target=\"otlp\",signal=\"logs\"}").is_some());
+    // By gRPC, where nothing speaks it, and less of it.
+    reload(&lookout, &setup, &config(&second.url(), ", protocol: grpc, signals: [metrics]"));
+    send(&lookout, &["not exported"]);
+    eventually("a signal that is not exported has no series", || {
+        metric(&lookout, "lookout_export_items_total{target=\"otlp\",signal=\"traces\"}").is_none().then_some(())
+    });
+    // Reloads while spans come and go lose none and send none twice.
+    let third = Collector::start();
+    let names: Vec<String> = (0..60).map(|index| format!("span-{index:02}")).collect();
+    for (index, name) in names.iter().enumerate() {
+        if index % 5 == 0 {
+            let more = if index % 2 == 0 { ", compression: none" } else { ", timeout: 9s" };
+            reload(&lookout, &setup, &config(&third.url(), more));
+        }
+        send(&lookout, &[name]);
+    }
+    third.wait_for(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let order: Vec<String> = third.spans().into_iter().map(|(_, span)| span.name).collect();
+    assert_eq!(order, names);
+    assert_eq!((first.spans().len(), second.spans().len()), (1, 2));
+    assert!(lookout.sigterm().success());
+}
+
+fn removed() {
+    let away = Collector::reserve();
+    let with = config(&format!("http://{away}"), ", max_age: 1h");
+    let setup = Setup::new(&with);
+    let lookout = setup.start();
+    send(&lookout, &["one"]);
+    eventually("it waits", || (exported(&lookout, "waiting_items", "traces") == 1.0).then_some(()));
+    reload(&lookout, &setup, "");
+    lookout.wait_for_log(&["the spool holds what waits for an export that is not configured any more", "\"items\":1"]);
+    eventually("no series", || (!lookout.get("/metrics").text().contains("target=\"otlp\"")).then_some(()));
+    assert_eq!(lookout.get("/api/status").json()["exports"], json!([]));
+    send(&lookout, &["meanwhile"]);
+    // The same over a restart.
+    assert!(lookout.sigterm().success());
+    let lookout = setup.start();
+    send(&lookout, &["meanwhile too"]);
+    let collector = Collector::on(away);
+    reload(&lookout, &setup, &with);
+    collector.wait_for(&["one"]);
+    send(&lookout, &["two"]);
+    collector.wait_for(&["two"]);
+    assert_eq!(collector.names().len(), 2, "{:?}", collector.names());
+    assert!(lookout.sigterm().success());
 }

@@ -91,4 +91,20 @@ impl SidecarMetrics {
             families.last_success.get_or_create_owned(&labels()).set(at);
         }
     }
+    /// Removes the series of an export that is not configured any more.
+    pub fn remove_export(&self, target: &str, signal: &str, reasons: &[&str]) {
+        let families = &self.exports;
+        let labels = [("target", target.to_owned()), ("signal", signal.to_owned())];
+        for counter in [&families.batches, &families.items, &families.rejected, &families.errors] {
+            counter.remove(&labels);
+        }
+        families.waiting_bytes.remove(&labels);
+        families.waiting_items.remove(&labels);
+        families.oldest_age.remove(&labels);
+        families.last_success.remove(&labels);
+        for reason in reasons {
+            let [target, signal] = labels.clone();
+            families.dropped.remove(&[target, signal, ("reason", (*reason).to_owned())]);
+        }
+    }
 }

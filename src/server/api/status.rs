@@ -46,7 +46,7 @@ struct StatusResponse<'a> {
 
 /// The state of exports, by target and signal; `now` is by the wall clock.
 pub(super) fn exports(now: Time, handle: &ExportHandle) -> Vec<Value> {
-    let lanes = handle.counters().map(|counters| counters.lanes.as_slice()).unwrap_or_default();
+    let Some(counters) = handle.counters() else { return Vec::new() };
     let of_lane = |lane: &std::sync::Arc<crate::export::LaneCounters>| {
         let error = lane.last_error();
         json!({
@@ -60,7 +60,7 @@ pub(super) fn exports(now: Time, handle: &ExportHandle) -> Vec<Value> {
             "last_error": Some(error).filter(|error| !error.is_empty()),
         })
     };
-    lanes.iter().map(of_lane).collect()
+    counters.lanes.iter().map(of_lane).collect()
 }
 
 /// The response for `view` and `exports` as JSON text.
