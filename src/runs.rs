@@ -9,6 +9,7 @@
 pub mod advice;
 pub mod config;
 mod linking;
+mod pieces;
 pub mod registry;
 pub mod tasks;
 mod totals;
@@ -20,13 +21,14 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use linking::overlaps;
 use totals::{add_up, infer_from_calls};
 use trace::{Names, Node, OpenTrace, Share, is_explicit};
 
 use crate::model::run_stats::{Contribution, contribution, difference};
 use crate::model::{
-    AgentIdentity, BoundedMap, Run, RunPart, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport,
-    SpanStatus, Time, TokenCounts, TraceId,
+    AgentIdentity, BoundedMap, RegisteredAgent, Run, RunPart, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind,
+    SpanReport, SpanStatus, Time, TokenCounts, TraceId,
 };
 
 /// Most spans of one trace; more are dropped and counted.
@@ -82,6 +84,37 @@ pub struct RunStart {
     pub platform: Option<Arc<str>>,
     /// When it began.
     pub at: Time,
+}
+
+impl RunStart {
+    /// The beginning of a run of a registered agent by a request, named like the agent. `inherited`: the trace and the
+    /// span that it goes on from.
+    pub fn of_registered(
+        agent: &RegisteredAgent,
+        (id, span): (TraceId, SpanId),
+        inherited: Option<(TraceId, SpanId)>,
+        at: Time,
+    ) -> Self {
+        Self {
+            id,
+            trace: inherited.map_or(id, |(trace, _)| trace),
+            span,
+            above: inherited.map(|(_, above)| above),
+            agent: Arc::new(AgentIdentity {
+                project: Arc::clone(&agent.project),
+                agent: Arc::clone(&agent.name),
+                agent_type: Arc::clone(&agent.agent_type),
+                is_named: true,
+            }),
+            name: Arc::clone(&agent.name),
+            source: RunSource::Api,
+            parent: None,
+            session: None,
+            task: None,
+            platform: None,
+            at,
+        }
+    }
 }
 
 /// The end of a run.
@@ -141,8 +174,8 @@ struct OpenRun {
 pub struct RunBook {
     runs: HashMap<TraceId, OpenRun>,
     traces: HashMap<TraceId, OpenTrace>,
-    /// The last run of each session.
-    sessions: HashMap<SessionKey, TraceId>,
+    /// The last runs of each session.
+    sessions: HashMap<SessionKey, Vec<TraceId>>,
     /// Inferred runs by the run that their caller named.
     awaited: HashMap<TraceId, BTreeSet<TraceId>>,
     /// Inferred runs by session.
@@ -355,7 +388,7 @@ impl RunBook {
     }
 
     /// Begins a run. Calls that named it before are adopted.
-    pub fn start(&mut self, now: Time, start: RunStart) -> &Run {
+    pub fn start(&mut self, now: Time, start: &RunStart) -> &Run {
         let id = start.id;
         let parent = start.parent.map(|parent| self.resolve(parent).unwrap_or(parent)).filter(|parent| *parent != id);
         let above = start.above.and_then(|above| self.traces.get(&start.trace)?.owner(above)).filter(|run| *run != id);
@@ -364,11 +397,18 @@ impl RunBook {
             is_rooted: true,
             parent: parent.or(above),
             parts: vec![RunPart { trace: start.trace, root: Some(start.span) }],
-            task: start.task,
-            session: start.session,
-            platform: start.platform,
-            ..Run::new(id, agent, start.name, start.source, start.at)
+            task: start.task.clone(),
+            session: start.session.clone(),
+            platform: start.platform.clone(),
+            ..Run::new(id, agent, Arc::clone(&start.name), start.source, start.at)
         };
+        if let Some(known) = self.known_start(start) {
+            return &self.runs[&known].run;
+        }
+        if let Some(other) = self.reported_by_others(start) {
+            self.add_piece(now, other, start, &run);
+            return &self.runs[&other].run;
+        }
         self.insert_explicit_root(start.trace, start.span, start.above, &run);
         let trace = self.traces.entry(start.trace).or_default();
         trace.roots.insert(start.span, id);
@@ -399,17 +439,22 @@ impl RunBook {
     /// Ends a run, given by its id or by its trace. Ending it again changes nothing. Returns the run and whether this
     /// was its end; `None` if no such run is in memory.
     pub fn end(&mut self, now: Time, id: TraceId, end: RunEnd) -> Option<(&Run, bool)> {
+        let reported = id;
         let id = self.resolve(id)?;
+        let awaits_other = end.status == RunStatus::Abandoned && self.end_is_awaited(id);
         let open = self.runs.get_mut(&id)?;
         let is_open = matches!(open.run.status, RunStatus::Running | RunStatus::Abandoned);
-        let is_first = is_open && is_explicit(open.run.source);
+        let is_first = is_open && is_explicit(open.run.source) && !awaits_other;
+        self.end_piece(now, reported, id, &end);
+        let open = self.runs.get_mut(&id)?;
         if is_first {
             let run = &mut open.run;
             run.status = if end.status == RunStatus::Running { RunStatus::Ok } else { end.status };
             run.ended_at = Some(end.at.max(run.started_at));
             run.last_at = run.last_at.max(end.at);
             run.error = end.error;
-            (run.reported_tokens, run.reported_cost) = (end.tokens, end.cost_usd);
+            run.reported_tokens = end.tokens.or(run.reported_tokens);
+            run.reported_cost = end.cost_usd.or(run.reported_cost);
             self.touch(now, id);
         }
         self.runs.get(&id).map(|open| (&open.run, is_first))
@@ -417,7 +462,7 @@ impl RunBook {
 
     /// The topmost span of a run that began by a request, as it is now. It is stored at the beginning and at the end.
     pub fn root_span(&self, id: TraceId) -> Option<Span<'static>> {
-        let open = self.runs.get(&id)?;
+        let Some(open) = self.runs.get(&id) else { return self.root_span_of_piece(id) };
         let RunPart { trace, root: Some(root) } = open.root? else { return None };
         let run = &open.run;
         let node = self.traces.get(&trace)?.nodes.get(&root);
@@ -533,8 +578,9 @@ impl RunBook {
 
     /// The running run of a session in memory.
     pub fn running_in_session(&self, session: &str) -> Option<TraceId> {
-        let run = self.sessions.get(&(Arc::from(session), None)).and_then(|run| self.runs.get(run))?;
-        (run.run.status == RunStatus::Running).then_some(run.run.id)
+        let session = Arc::from(session);
+        let mut runs = self.runs_of_session(&session, None);
+        runs.find(|open| open.run.status == RunStatus::Running).map(|open| open.run.id)
     }
 
     /// The run with this id, else the one that began in the trace with this id.
@@ -648,20 +694,6 @@ impl RunBook {
         }
     }
 
-    fn forget_session(&mut self, run: &Run) {
-        let Some(session) = &run.session else { return };
-        let key = session_key_of_run(session, run);
-        if self.sessions.get(&key) == Some(&run.id) {
-            self.sessions.remove(&key);
-        }
-        if let Some(inferred) = self.inferred.get_mut(session) {
-            inferred.remove(&run.id);
-            if inferred.is_empty() {
-                self.inferred.remove(session);
-            }
-        }
-    }
-
     /// Adds up a run.
     fn fold(&mut self, now: Time, id: TraceId) {
         let Some(open) = self.runs.get(&id) else { return };
@@ -682,20 +714,6 @@ impl RunBook {
             let run = open.run.clone();
             self.note_session(&run);
         }
-    }
-
-    fn note_session(&mut self, run: &Run) {
-        let Some(session) = &run.session else { return };
-        let key = session_key_of_run(session, run);
-        if !run.is_rooted {
-            self.inferred.entry(Arc::clone(session)).or_default().insert(run.id);
-        }
-        if let Some(known) = self.sessions.get(&key).and_then(|known| self.runs.get(known))
-            && (known.run.started_at > run.started_at || known.run.is_rooted && !run.is_rooted)
-        {
-            return;
-        }
-        self.sessions.insert(key, run.id);
     }
 }
 

@@ -15,6 +15,7 @@ mod otlp;
 mod pool;
 mod pushes;
 mod registry;
+mod reports;
 mod responses;
 mod routes;
 mod runs;

@@ -31,6 +31,7 @@ use crate::runs::registry::{Registration, Registry};
 use crate::runs::{RunBook, RunChanges, RunEnd, RunStart, SpanOutcome};
 use crate::store::traces::{TraceBatch, TraceStore};
 pub use counters::RunCounters;
+pub use handle::ReportedRun;
 pub use handle::RunsHandle;
 use handle::{RunsMessage, RunsReply, WAITING_SPANS};
 use sampler::Sampler;
@@ -219,21 +220,24 @@ impl RunsThread {
             RunsMessage::Spans(_, None) | RunsMessage::Begin(_) if self.is_blocked() => {
                 self.counters.busy.fetch_add(1, Relaxed);
             }
-            RunsMessage::Start(_, _, reply) if self.is_blocked() => drop(reply.send(Err(RunsError::Busy))),
+            RunsMessage::Start(_, _, reply) | RunsMessage::Report(_, reply) if self.is_blocked() => {
+                drop(reply.send(Err(RunsError::Busy)));
+            }
             RunsMessage::Spans(spans, reply) => {
-                let mut by_trace: BTreeMap<TraceId, Vec<Span<'_>>> = BTreeMap::new();
-                for report in spans {
-                    if self.add(now, &report) {
-                        self.outgoing.span(&report.span);
-                        by_trace.entry(report.span.trace).or_default().push(report.span);
-                    }
-                }
-                for (trace, spans) in &by_trace {
-                    self.store.add_spans(*trace, spans, now);
-                }
+                self.take_spans(now, spans);
                 if let Some(reply) = reply {
                     self.after_commit(reply, ());
                 }
+            }
+            RunsMessage::Report(report, reply) => {
+                let ReportedRun { start, spans, end } = *report;
+                let id = start.id;
+                let mut run = self.begin(now, start);
+                self.take_spans(now, spans);
+                if let Some(ended) = end.and_then(|end| self.finish(now, id, end)) {
+                    run = ended;
+                }
+                self.after_commit(reply, run);
             }
             RunsMessage::Join(run, others) => {
                 for other in others {
@@ -302,6 +306,20 @@ impl RunsThread {
 
     fn after_commit<T: Send + 'static>(&mut self, reply: RunsReply<T>, value: T) {
         self.replies.push(Box::new(move |outcome| drop(reply.send(outcome.map(|()| value)))));
+    }
+
+    /// Takes spans that no export reports.
+    fn take_spans(&mut self, now: Time, spans: Vec<SpanReport<'static>>) {
+        let mut by_trace: BTreeMap<TraceId, Vec<Span<'_>>> = BTreeMap::new();
+        for report in spans {
+            if self.add(now, &report) {
+                self.outgoing.span(&report.span);
+                by_trace.entry(report.span.trace).or_default().push(report.span);
+            }
+        }
+        for (trace, spans) in &by_trace {
+            self.store.add_spans(*trace, spans, now);
+        }
     }
 
     /// Takes the spans of a request; returns which of them are new, if it is exported.
@@ -392,7 +410,7 @@ impl RunsThread {
                 self.bring_back(now, waiting);
             }
         }
-        if start.source == RunSource::Api {
+        if matches!(start.source, RunSource::Api | RunSource::Pipe) {
             self.registry
                 .saw(
                     now,
@@ -410,8 +428,11 @@ impl RunsThread {
                 )
                 .ok();
         }
-        let run = self.book.start(now, start).clone();
-        self.store_root(now, id);
+        let is_known = start.source == RunSource::Pipe && self.book.owner(trace, start.span).is_some();
+        let run = self.book.start(now, &start).clone();
+        if !is_known {
+            self.store_root(now, id);
+        }
         run
     }
 
@@ -423,6 +444,9 @@ impl RunsThread {
         let run = run.clone();
         if is_first {
             self.store_root(now, run.id);
+        }
+        if run.id != id {
+            self.store_root(now, id);
         }
         Some(run)
     }

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::trace::{Node, OpenTrace, RootPlace, is_explicit};
-use super::turns::{is_hook_session, session_name};
-use super::{OpenRun, RunBook, new_run, session_key};
-use crate::model::hook::session_hash;
+use super::turns::is_hook_session;
+use super::{OpenRun, RunBook, new_run};
 use crate::model::run::cost_dollars;
 use crate::model::run_stats::{Contribution, difference};
 use crate::model::{AgentIdentity, Run, RunPart, RunSource, RunStatus, SpanId, Time, TraceId};
@@ -117,17 +116,21 @@ impl RunBook {
         if place.above.is_none() && is_free(&id) && !is_explicit_elsewhere { id } else { id.of_run(span) }
     }
 
-    /// The run that hooks or requests report of the session of a span, if it was going on when the span began.
+    /// The run that hooks, requests or `lookout pipe` report of the session of a span, if it was going on when the span
+    /// began; of several the one that overlaps the span most.
     fn explicit_run_of_session(&self, node: &Node) -> Option<TraceId> {
         let agent = node.agent.as_deref();
         let session = node.fields.session.as_ref()?;
-        // Hooks give a session by the hash of its id.
-        let by_hook = || self.sessions.get(&(session_name(session_hash(session)), None));
-        let run = *self.sessions.get(&session_key(session, agent)).or_else(by_hook)?;
-        let open = &self.runs.get(&run)?.run;
-        // A server lists runs of one session that follow each other.
-        let is_other = node.source != RunSource::Poll || open.source != RunSource::Poll;
-        (is_explicit(open.source) && is_other && overlaps(open, node.started(), node.ended())).then_some(run)
+        let (from, to) = (node.started(), node.ended().unwrap_or_else(|| node.started()));
+        let is_it = |open: &&OpenRun| {
+            // A server lists runs of one session that follow each other.
+            let is_other = node.source != RunSource::Poll || open.run.source != RunSource::Poll;
+            is_explicit(open.run.source) && is_other && overlaps(&open.run, from, node.ended())
+        };
+        let found = self.runs_of_session(session, agent).filter(is_it);
+        // Of equals the last to begin, which comes first.
+        let best = found.min_by_key(|open| std::cmp::Reverse(overlap(&open.run, from, to)));
+        best.map(|open| open.run.id)
     }
 
     /// The run of the session that spans without a root name.
@@ -135,13 +138,16 @@ impl RunBook {
         let first = trace.nodes.values().filter(|node| node.fields.session.is_some());
         let node = first.min_by_key(|node| node.started_at)?;
         let session = node.fields.session.as_ref()?;
-        let by_hook = || self.sessions.get(&(session_name(session_hash(session)), None));
-        let run = *self.sessions.get(&session_key(session, node.agent.as_deref())).or_else(by_hook)?;
-        let open = &self.runs.get(&run)?.run;
-        let is_near = !open.is_rooted
-            && node.started() <= open.last_at.plus(SESSION_GAP)
-            && node.ended().unwrap_or_else(|| node.started()) >= open.started_at.minus(SESSION_GAP);
-        (is_near || open.is_rooted && overlaps(open, node.started(), node.ended())).then_some(run)
+        let (from, to) = (node.started(), node.ended().unwrap_or_else(|| node.started()));
+        let is_it = |open: &&OpenRun| {
+            let run = &open.run;
+            let is_near =
+                !run.is_rooted && from <= run.last_at.plus(SESSION_GAP) && to >= run.started_at.minus(SESSION_GAP);
+            is_near || run.is_rooted && overlaps(run, from, node.ended())
+        };
+        let found = self.runs_of_session(session, node.agent.as_deref()).filter(is_it);
+        let best = found.min_by_key(|open| (!open.run.is_rooted, std::cmp::Reverse(overlap(&open.run, from, to))));
+        best.map(|open| open.run.id)
     }
 
     /// Inferred runs of the session of a run that overlap it.
@@ -167,7 +173,8 @@ impl RunBook {
         if run.session.as_deref().is_some_and(is_hook_session) && node.fields.session.is_some() {
             run.session.clone_from(&node.fields.session);
         }
-        if is_explicit(run.source) && open.root.is_some_and(|root| root != part) {
+        let is_piece = is_explicit(run.source) || matches!(node.source, RunSource::Hook | RunSource::Pipe);
+        if is_piece && open.root.is_some_and(|root| root != part) {
             run.parent = run.parent.or(above.filter(|above| *above != id));
             return;
         }
@@ -191,8 +198,8 @@ impl RunBook {
                 Some(_) => RunStatus::Ok,
             };
             run.error.clone_from(&node.fields.error);
-            run.reported_tokens = node.tokens;
-            run.reported_cost = node.cost_nanos.map(cost_dollars);
+            run.reported_tokens = node.tokens.or(run.reported_tokens);
+            run.reported_cost = node.cost_nanos.map(cost_dollars).or(run.reported_cost);
             run.awaited = None;
         }
         for (known, own) in [
@@ -371,9 +378,15 @@ impl RunBook {
 }
 
 /// Whether a run was going on between two times.
-fn overlaps(run: &Run, from: Time, to: Option<Time>) -> bool {
+pub(super) fn overlaps(run: &Run, from: Time, to: Option<Time>) -> bool {
     run.started_at.minus(CLOCK_SKEW) <= to.unwrap_or(from)
         && run.ended_at.is_none_or(|ended| from <= ended.plus(CLOCK_SKEW))
+}
+
+/// Milliseconds for which a run and a span of it, `from` to `to`, were going on together; below zero if they were not.
+fn overlap(run: &Run, from: Time, to: Time) -> i64 {
+    let end = run.ended_at.map_or(to, |ended| ended.min(to));
+    end.as_millis().saturating_sub(run.started_at.max(from).as_millis())
 }
 
 fn open_run(id: TraceId, node: &Node, agent: Option<&AgentIdentity>) -> OpenRun {

@@ -326,7 +326,7 @@ fn calls_of_a_proxy_belong_to_the_run_that_their_caller_named_whichever_comes_fi
         let mut kept = Kept::new();
         let mut steps: Vec<WalkStep> = vec![
             Box::new(|kept: &mut Kept| {
-                kept.book.start(at(1), started(7, None, 1));
+                kept.book.start(at(1), &started(7, None, 1));
             }),
             Box::new(|kept: &mut Kept| {
                 kept.add(at(3), span(9, 1, None, SpanKind::Other, 2));
@@ -357,7 +357,7 @@ fn calls_of_a_proxy_belong_to_the_run_that_their_caller_named_whichever_comes_fi
 #[test]
 fn tokens_of_the_end_count_where_no_span_has_any() {
     let mut kept = Kept::new();
-    kept.book.start(at(1), started(7, None, 1));
+    kept.book.start(at(1), &started(7, None, 1));
     let end = RunEnd { tokens: Some([9, 8, 0, 0, 0]), cost_usd: Some(0.5), at: at(9), ..RunEnd::default() };
     kept.book.end(at(9), trace(7), end);
     kept.commit(at(9));
@@ -393,7 +393,7 @@ fn a_run_that_hooks_and_spans_report_is_one_run() {
         let session = "0123456789abcdef-session";
         let hooks = |kept: &mut Kept| {
             let start = RunStart { source: RunSource::Hook, ..started(50, Some(session), 0) };
-            kept.book.start(at(0), start);
+            kept.book.start(at(0), &start);
             kept.commit(at(0));
             let mut by_hook = tool(50, 60, Some(200), 1);
             by_hook.span.source = RunSource::Hook;
@@ -422,10 +422,148 @@ fn a_run_that_hooks_and_spans_report_is_one_run() {
     }
 }
 
+/// What each source reports of one turn of ten seconds, in the order in which it comes.
+fn reports_of_a_turn(session: &'static str, from: u64, ids: u8) -> Vec<Vec<WalkStep>> {
+    let (hook, pipe, otlp) = (ids, ids + 1, ids + 2);
+    let hashed = turns::session_name(crate::model::hook::session_hash(session));
+    let of_hook = move |kept: &mut Kept| {
+        let start = RunStart { source: RunSource::Hook, ..started(hook, Some(&hashed), from) };
+        kept.book.start(at(from), &start);
+    };
+    let tool_of_hook = move |kept: &mut Kept| {
+        let mut by_hook = tool(hook, 60, Some(200), from + 1);
+        by_hook.span.source = RunSource::Hook;
+        kept.add(at(from + 2), by_hook);
+    };
+    let end = |id: u8, tokens| {
+        move |kept: &mut Kept| {
+            let end = RunEnd { at: at(from + 10), tokens, ..RunEnd::default() };
+            kept.book.end(at(from + 10), trace(id), end);
+        }
+    };
+    let of_pipe = move |kept: &mut Kept| {
+        let start = RunStart { source: RunSource::Pipe, ..started(pipe, Some(session), from) };
+        kept.book.start(at(from), &start);
+    };
+    let parts_of_pipe = move |kept: &mut Kept| {
+        for mut part in [tool(pipe, 70, Some(200), from + 1), call(pipe, 71, Some(200), from + 1, 0)] {
+            part.span.source = RunSource::Pipe;
+            (part.span.tokens, part.span.cost_usd) = (None, None);
+            kept.add(at(from + 2), part);
+        }
+    };
+    let spans = move |kept: &mut Kept| {
+        let parts = [
+            call(otlp, 2, Some(1), from + 1, 10),
+            tool(otlp, 3, Some(1), from + 2),
+            root(otlp, 1, None, "clerk", from, 9),
+        ];
+        for report in parts {
+            kept.add(at(from + 10), in_session(report, session));
+        }
+    };
+    vec![
+        vec![Box::new(of_hook), Box::new(tool_of_hook), Box::new(end(hook, None))],
+        vec![Box::new(of_pipe), Box::new(parts_of_pipe), Box::new(end(pipe, Some([12, 3, 0, 0, 0])))],
+        vec![Box::new(spans)],
+    ]
+}
+
+/// Every order in which the steps of several reporters can come.
+fn interleaved(of: &[usize]) -> Vec<Vec<usize>> {
+    if of.iter().all(|left| *left == 0) {
+        return vec![Vec::new()];
+    }
+    let mut orders = Vec::new();
+    for first in (0..of.len()).filter(|place| of[*place] > 0) {
+        let mut left = of.to_vec();
+        left[first] -= 1;
+        orders.extend(interleaved(&left).into_iter().map(|rest| [vec![first], rest].concat()));
+    }
+    orders
+}
+
+#[test]
+fn a_turn_that_hooks_pipe_and_spans_report_is_one_run_in_any_order() {
+    let session = "0123456789abcdef-session";
+    for sources in [[true, true, true], [true, true, false], [false, true, true], [false, true, false]] {
+        let counts: Vec<usize> =
+            [3, 3, 1].iter().zip(sources).map(|(count, is_on)| count * usize::from(is_on)).collect();
+        for order in interleaved(&counts) {
+            let mut kept = Kept::new();
+            let mut steps: Vec<_> =
+                reports_of_a_turn(session, 0, 50).into_iter().map(|steps| steps.into_iter()).collect();
+            for source in &order {
+                steps[*source].next().expect("a step")(&mut kept);
+                kept.commit(at(10));
+            }
+            let run = kept.only();
+            let about = format!("{order:?}: {run:?}");
+            assert_eq!(run.session.as_deref(), Some(session), "{about}");
+            assert_eq!((run.status, run.totals.calls, run.totals.tools), (RunStatus::Ok, 1, 1), "{about}");
+            // Calls that have tokens come before the totals of the end.
+            let tokens = if sources[2] { [10, 1, 0, 0, 0] } else { [12, 3, 0, 0, 0] };
+            assert_eq!(run.totals.tokens, Some(tokens), "{about}");
+            assert_eq!(kept.totals("clerk").runs, 1, "{about}");
+            kept.check();
+        }
+    }
+}
+
+#[test]
+fn turns_of_a_session_that_follow_each_other_are_runs_of_their_own() {
+    let session = "0123456789abcdef-session";
+    // Spans of the first turn come after the second has begun, as exports do.
+    for late in [false, true] {
+        let mut kept = Kept::new();
+        let mut first = reports_of_a_turn(session, 0, 50);
+        let spans = first.pop().expect("spans");
+        let run_all = |kept: &mut Kept, reports: Vec<Vec<WalkStep>>| {
+            for step in reports.into_iter().flatten() {
+                step(kept);
+                kept.commit(at(30));
+            }
+        };
+        run_all(&mut kept, first);
+        let second = reports_of_a_turn(session, 12, 80);
+        if late {
+            run_all(&mut kept, second);
+            run_all(&mut kept, vec![spans]);
+        } else {
+            run_all(&mut kept, vec![spans]);
+            run_all(&mut kept, second);
+        }
+        let found: Vec<_> =
+            kept.runs.values().map(|run| (run.started_at, run.totals.tokens, run.parts.len())).collect();
+        let expected = |from: u64| (at(from), Some([10, 1, 0, 0, 0]), 3);
+        assert_eq!(found, [expected(0), expected(12)], "{late}");
+        kept.check();
+    }
+}
+
+#[test]
+fn a_hook_of_the_end_of_a_session_does_not_end_what_pipe_watches() {
+    let session = "0123456789abcdef-session";
+    let mut kept = Kept::new();
+    let [hooks, pipe, _] = <[Vec<WalkStep>; 3]>::try_from(reports_of_a_turn(session, 0, 50)).ok().expect("sources");
+    hooks[0](&mut kept);
+    pipe[0](&mut kept);
+    let left = RunEnd { status: RunStatus::Abandoned, at: at(9), ..RunEnd::default() };
+    kept.book.end(at(9), trace(50), left);
+    kept.commit(at(9));
+    assert_eq!(kept.only().status, RunStatus::Running);
+    let failed =
+        RunEnd { status: RunStatus::Error, error: Some("error max turns".into()), at: at(10), ..RunEnd::default() };
+    kept.book.end(at(10), trace(51), failed);
+    kept.commit(at(10));
+    assert_eq!((kept.only().status, kept.only().error.as_deref()), (RunStatus::Error, Some("error max turns")));
+    kept.check();
+}
+
 #[test]
 fn a_run_whose_end_never_comes_is_abandoned() {
     let mut kept = Kept::new();
-    kept.book.start(at(0), started(7, None, 0));
+    kept.book.start(at(0), &started(7, None, 0));
     kept.commit(at(0));
     let timeout = 6 * 3600;
     kept.book.tick(at(timeout - 1));

@@ -59,10 +59,7 @@ pub fn run(run: &Run) -> Value {
 /// A run with its spans as a tree, those of its child runs included; `None` if `runs` has none that `id` names.
 pub fn run_with_spans(id: TraceId, runs: &[Run], spans: &[Span<'_>]) -> Option<Value> {
     let shown = find(id, runs)?;
-    // Hooks report tools and waits that the agent's own spans report better.
-    let has_own = spans.iter().any(|span| span.source == RunSource::Otlp && span.kind == SpanKind::Tool);
-    let spans: Vec<Span<'_>> =
-        spans.iter().filter(|span| !has_own || span.begins_run || span.source != RunSource::Hook).cloned().collect();
+    let spans = best_reports(shown, spans);
     let spans = &spans[..];
     let children: BTreeSet<TraceId> = descendants(shown.id, runs);
     let mut roots_of_others: BTreeMap<(TraceId, SpanId), TraceId> = BTreeMap::new();
@@ -101,6 +98,29 @@ pub fn run_with_spans(id: TraceId, runs: &[Run], spans: &[Span<'_>]) -> Option<V
     let child_runs: Vec<Value> = all.iter().filter(|run| run.id != shown.id).map(|child| self::run(child)).collect();
     fields.insert("child_runs".to_owned(), Value::Array(child_runs));
     Some(answer)
+}
+
+/// The spans without those that another source reports better: hooks and `lookout pipe` report tools, calls and waits that
+/// the agent's own spans may report as well.
+fn best_reports<'s>(shown: &Run, spans: &[Span<'s>]) -> Vec<Span<'s>> {
+    let has = |source: RunSource, kind: SpanKind| spans.iter().any(|span| span.source == source && span.kind == kind);
+    let has_own_tools = has(RunSource::Otlp, SpanKind::Tool);
+    let is_repeated = |span: &Span<'_>| match span.source {
+        _ if span.begins_run => false,
+        RunSource::Hook => has_own_tools || has(RunSource::Pipe, span.kind),
+        RunSource::Pipe => has(RunSource::Otlp, span.kind),
+        _ => false,
+    };
+    let mut kept: Vec<Span<'s>> = spans.iter().filter(|span| !is_repeated(span)).cloned().collect();
+    // Of a report whose spans are all reported better, the topmost one says nothing.
+    let own = shown.parts.iter().find_map(|part| Some((part.trace, part.root?)));
+    let has_parts: BTreeSet<(TraceId, SpanId)> =
+        kept.iter().filter_map(|span| Some((span.trace, span.parent?))).collect();
+    kept.retain(|span| {
+        let is_report = span.begins_run && matches!(span.source, RunSource::Hook | RunSource::Pipe);
+        !is_report || own == Some((span.trace, span.id)) || has_parts.contains(&(span.trace, span.id))
+    });
+    kept
 }
 
 /// The run with that id, else the one that began first in the trace with that id.

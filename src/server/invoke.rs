@@ -25,9 +25,7 @@ use crate::clock::Clock;
 use crate::config::flows::{FlowConfig, FlowKind};
 use crate::engine::runs::{RunsError, RunsHandle};
 use crate::http_client::{self, ClientError};
-use crate::model::{
-    AgentIdentity, RegisteredAgent, RunSource, RunStatus, SpanId, TokenCounts, TokenType, TraceId, duration,
-};
+use crate::model::{RegisteredAgent, RunStatus, SpanId, TokenCounts, TokenType, TraceId, duration};
 use crate::runs::{RunEnd, RunStart};
 use crate::secret::SecretSource;
 use crate::text::clean;
@@ -233,23 +231,8 @@ async fn begin(
     let trace = inherited.map_or(id, |(trace, _)| trace);
     let at = shared.context.clock.wall();
     let start = move |agent: &RegisteredAgent| RunStart {
-        id,
-        trace,
-        span,
-        above: inherited.map(|(_, span)| span),
-        agent: Arc::new(AgentIdentity {
-            project: Arc::clone(&agent.project),
-            agent: Arc::clone(&agent.name),
-            agent_type: Arc::clone(&agent.agent_type),
-            is_named: true,
-        }),
-        name: Arc::clone(&agent.name),
-        source: RunSource::Api,
-        parent: None,
         session,
-        task: None,
-        platform: None,
-        at,
+        ..RunStart::of_registered(agent, (id, span), inherited, at)
     };
     let run = shared.context.runs.start(&agent.id, start).await?;
     Ok(InvokedRun {

@@ -18,7 +18,8 @@ use super::error::{ApiError, json as json_answer};
 use super::responses::ResponseSender;
 use super::scrape::Scraper;
 use super::{
-    HandlerState, ServerContext, Surface, api, callbacks, hooks, invoke, otlp, pushes, registry, runs, silences, tasks,
+    HandlerState, ServerContext, Surface, api, callbacks, hooks, invoke, otlp, pushes, registry, reports, runs,
+    silences, tasks,
 };
 use crate::config::server::Role::{self, Admin, Ingest, Read};
 use crate::ingest::hooks::{HookTool, TOOLS};
@@ -56,6 +57,7 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         Route::delete("/api/silences/{id}", Admin, silences::expire, "expire a silence"),
         Route::get("/api/telemetry", Read, api::telemetry, "signals and hooks received from each agent"),
         Route::get("/api/traces", Read, runs::list, "list runs of agents, newest first"),
+        Route::post("/api/traces", Ingest, reports::report, "report a run with its spans, as `lookout pipe` does"),
         Route::delete("/api/traces", Admin, runs::delete_old, "delete runs that began before a time"),
         Route::get("/api/traces/{id}", Read, runs::show, "a run with its spans as a tree, by run or trace id"),
         Route::get("/api/tasks/{id}", Read, tasks::show, "a task: its runs, tokens, cost, progress, agents and alerts"),
@@ -423,7 +425,8 @@ mod tests {
             ("/ /api/status /api/metrics /api/alerts /api/telemetry /api/openapi.json", "rraaaaa"),
             ("/api/alerts/0123456789abcdef/why /api/alerts/0123456789abcdef/ack", "rraaaaa"),
             ("/api/silences /api/silences/x /-/reload /api/monitoring/start /api/monitoring/stop", "rraaaaa"),
-            ("/api/traces /api/traces/x /api/tasks/x /api/agents/stats /agents /agents/x /agents/x/y", "rraaaaa"),
+            ("/api/traces", "rriaaaa"),
+            ("/api/traces/x /api/tasks/x /api/agents/stats /agents /agents/x /agents/x/y", "rraaaaa"),
             ("/agents/register", "rriaaaa"),
             ("/agents/x/trace/start /agents/x/y/trace/start /agents/x/trace/end /agents/x/y/trace/end", "rriiiii"),
             // An agent may be named so.

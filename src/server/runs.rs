@@ -17,8 +17,7 @@ use super::error::{ApiError, json as json_answer};
 use crate::engine::archive::{ArchiveError, ArchivedAgents};
 use crate::engine::runs::{PriceList, RunsError};
 use crate::model::{
-    AgentIdentity, RegisteredAgent, Run, RunSource, RunStatus, SpanId, StatCell, StatGroup, StatRow, Time, TokenCounts,
-    TokenType, TraceId,
+    RegisteredAgent, Run, RunStatus, SpanId, StatCell, StatGroup, StatRow, Time, TokenCounts, TokenType, TraceId,
 };
 use crate::otlp::config::{ModelPrice, find_price};
 use crate::runs::registry::Registry;
@@ -29,9 +28,9 @@ use crate::store::traces::{RunCursor, RunFilter, StatsQuery, StoredRuns, TraceRe
 use crate::text::clean;
 
 /// Longest name, error and the like that a client gives, in bytes.
-const MAX_TEXT: usize = 200;
+pub(super) const MAX_TEXT: usize = 200;
 
-fn bad(message: impl Into<String>) -> ApiError {
+pub(super) fn bad(message: impl Into<String>) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, message.into())
 }
 
@@ -177,7 +176,7 @@ pub(super) async fn show(
     shared.sending.json(&reader, build).await
 }
 
-fn trace_id(text: &str) -> Result<TraceId, ApiError> {
+pub(super) fn trace_id(text: &str) -> Result<TraceId, ApiError> {
     let message = || bad("invalid id; use the 32 hexadecimal digits of a run or trace");
     TraceId::parse(text).ok_or_else(message)
 }
@@ -357,24 +356,10 @@ async fn begin(
     let run = shared
         .context
         .runs
-        .start(&agent, move |agent| RunStart {
-            id,
-            trace,
-            span,
-            above: inherited.map(|(_, span)| span),
-            agent: Arc::new(AgentIdentity {
-                project: Arc::clone(&agent.project),
-                agent: Arc::clone(&agent.name),
-                agent_type: Arc::clone(&agent.agent_type),
-                is_named: true,
-            }),
-            name: name.or_else(|| task.clone()).unwrap_or_else(|| Arc::clone(&agent.name)),
-            source: RunSource::Api,
-            parent,
-            session,
-            task,
-            platform,
-            at: now,
+        .start(&agent, move |agent| {
+            let start = RunStart::of_registered(agent, (id, span), inherited, now);
+            let name = name.or_else(|| task.clone()).unwrap_or_else(|| Arc::clone(&start.name));
+            RunStart { name, parent, session, task, platform, ..start }
         })
         .await?;
     let answer = json!({
@@ -393,16 +378,9 @@ pub(super) async fn end(State(shared): State<HandlerState>, request: Request<Bod
     let status = match given.status.as_deref() {
         None if given.error.as_ref().is_some_and(|error| !error.is_null()) => RunStatus::Error,
         None => RunStatus::Ok,
-        Some(word) => match word.to_ascii_lowercase().as_str() {
-            "ok" | "success" | "completed" => RunStatus::Ok,
-            "error" | "failed" | "failure" => RunStatus::Error,
-            _ => return Err(bad(format!("unknown status `{word}`; use ok or error"))),
-        },
+        Some(word) => outcome(word)?,
     };
-    let error = given.error.as_ref().filter(|error| !error.is_null()).map(|error| {
-        let text = error.as_str().map_or_else(|| error.to_string(), ToOwned::to_owned);
-        Arc::from(&*clean(&text, MAX_TEXT))
-    });
+    let error = error_text(given.error.as_ref());
     let cost_usd = given.cost_usd.filter(|cost| cost.is_finite() && *cost >= 0.0);
     let at = shared.context.clock.wall();
     let end = RunEnd { status, error, tokens: given.tokens.as_ref().and_then(tokens), cost_usd, at };
@@ -410,8 +388,25 @@ pub(super) async fn end(State(shared): State<HandlerState>, request: Request<Bod
     Ok(json_answer(StatusCode::OK, view::run(&run).to_string()))
 }
 
+/// How something ended, by the words that programs use.
+pub(super) fn outcome(word: &str) -> Result<RunStatus, ApiError> {
+    match word.to_ascii_lowercase().as_str() {
+        "ok" | "success" | "completed" => Ok(RunStatus::Ok),
+        "error" | "failed" | "failure" => Ok(RunStatus::Error),
+        _ => Err(bad(format!("unknown status `{word}`; use ok or error"))),
+    }
+}
+
+/// Why something failed: a text, or a value as its JSON.
+pub(super) fn error_text(error: Option<&Value>) -> Option<Arc<str>> {
+    error.filter(|error| !error.is_null()).map(|error| {
+        let text = error.as_str().map_or_else(|| error.to_string(), ToOwned::to_owned);
+        Arc::from(&*clean(&text, MAX_TEXT))
+    })
+}
+
 /// Tokens by type, by the names of the two large providers, or as one number, which counts as input.
-fn tokens(given: &Value) -> Option<TokenCounts> {
+pub(super) fn tokens(given: &Value) -> Option<TokenCounts> {
     const NAMES: [&[&str]; 5] = [
         &["input", "input_tokens", "prompt_tokens", "prompt"],
         &["output", "output_tokens", "completion_tokens", "completion"],

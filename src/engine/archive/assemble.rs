@@ -68,7 +68,7 @@ pub(super) fn assemble(spans: Vec<ArchivedSpan>, (otlp, capture): &(OtlpConfig, 
         match root {
             Some((start, end)) => {
                 let id = start.id;
-                book.start(now, start);
+                book.start(now, &start);
                 book.end(now, id, end);
             }
             None => drop(book.span(now, &report)),

@@ -23,12 +23,24 @@ pub(super) const WAITING_SPANS: usize = 100_000;
 
 pub(super) type RunsReply<T> = oneshot::Sender<Result<T, RunsError>>;
 
+/// A report of a run as a whole, perhaps one of several: what is known of it already changes nothing.
+#[derive(Clone, Debug)]
+pub struct ReportedRun {
+    /// Its beginning.
+    pub start: RunStart,
+    /// Spans beneath its topmost one.
+    pub spans: Vec<SpanReport<'static>>,
+    /// Its end, if it has ended.
+    pub end: Option<RunEnd>,
+}
+
 /// A message to the thread.
 pub(super) enum RunsMessage {
     /// With whether it repeats calls that spans may report as well.
     Export(Box<ExportTraceServiceRequest>, bool, OwnedSemaphorePermit, RunsReply<()>),
     Spans(Vec<SpanReport<'static>>, Option<RunsReply<()>>),
     Join(TraceId, Vec<TraceId>),
+    Report(Box<ReportedRun>, RunsReply<Run>),
     Start(String, Box<dyn FnOnce(&RegisteredAgent) -> RunStart + Send>, RunsReply<Run>),
     Begin(Box<RunStart>),
     End(TraceId, Box<RunEnd>, RunsReply<Run>),
@@ -140,6 +152,11 @@ impl RunsHandle {
     ) -> Result<Run, RunsError> {
         let agent = agent.to_owned();
         self.ask(|reply| RunsMessage::Start(agent, Box::new(start), reply)).await
+    }
+
+    /// Takes a report of a run; resolves once it is committed, with the run that it is of.
+    pub async fn report_run(&self, report: ReportedRun) -> Result<Run, RunsError> {
+        self.ask(|reply| RunsMessage::Report(Box::new(report), reply)).await
     }
 
     /// Begins a run that a hook or a poll reports, without waiting.
