@@ -26,6 +26,7 @@ mod silence;
 mod status;
 mod table;
 mod terminal;
+mod test_export;
 mod test_notify;
 mod test_route;
 pub mod test_rules;
@@ -55,6 +56,7 @@ pub use run::RunArgs;
 pub use setup::SetupArgs;
 pub use silence::SilenceArgs;
 pub use status::StatusArgs;
+pub use test_export::TestExportArgs;
 pub use test_notify::TestNotifyArgs;
 pub use test_route::TestRouteArgs;
 pub use test_rules::TestRulesArgs;
@@ -97,7 +99,7 @@ pub enum Command {
     Demo(DemoArgs),
     /// Validate the configuration and show who is notified of what
     Check(CheckArgs),
-    /// Test receivers, rules and routing
+    /// Test receivers, exports, rules and routing
     #[command(subcommand)]
     Test(TestCommand),
     /// Replay recorded state with other rules and compare the notifications
@@ -135,6 +137,8 @@ pub enum Command {
 pub enum TestCommand {
     /// Send a test notification to the receivers and show their answers
     Notify(TestNotifyArgs),
+    /// Try each system that data leaves for, changing nothing there, and show what is wrong
+    Export(TestExportArgs),
     /// Run unit tests of rules on a virtual clock: expected alerts, notifications and messages
     Rules(TestRulesArgs),
     /// Show which receivers an alert with these labels would notify, and why not the others
@@ -185,6 +189,7 @@ impl Cli {
             Command::Demo(args) => demo::run(&args, env),
             Command::Check(args) => check::run(&args, env),
             Command::Test(TestCommand::Notify(args)) => wait(test_notify::run(&args, env)),
+            Command::Test(TestCommand::Export(args)) => wait(test_export::run(&args, env)),
             Command::Test(TestCommand::Rules(args)) => test_rules::run(&args),
             Command::Replay(args) => replay::run(&args, env),
             Command::Export(ExportCommand::PrometheusRules(args)) => export::run(&args, env),

@@ -223,6 +223,11 @@ impl Config {
         }
     }
 
+    /// What is valid and yet likely a mistake, by key.
+    pub fn notes(&self) -> Vec<Problem> {
+        validate::notes(self)
+    }
+
     /// The settings of the fleet.
     pub fn fleet_settings(&self) -> fleet::FleetSettings {
         let sources = self.sources.iter().map(|source| (source.name.clone(), source.kind.as_str(), source.interval));

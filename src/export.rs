@@ -28,4 +28,4 @@ pub use config::ExportConfig;
 pub use counters::{DropReason, ExportCounters, LaneCounters};
 pub use handle::ExportHandle;
 pub use spans::{SpanNote, TraceExport};
-pub use target::{ExportBatch, ExportFuture, ExportTarget, ExportVerdict, TargetSpec};
+pub use target::{ExportBatch, ExportFuture, ExportTarget, ExportVerdict, ProbeFuture, TargetSpec};

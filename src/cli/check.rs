@@ -10,6 +10,7 @@ use super::{ConfigArgs, warn};
 use crate::app;
 use crate::config::{ConfigError, Environment, Prepared};
 
+mod exports;
 mod receivers;
 
 /// Arguments of `lookout check`.
@@ -33,7 +34,13 @@ pub(super) fn run(args: &CheckArgs, env: &Environment) -> anyhow::Result<ExitCod
         }
         Ok(prepared) => {
             print(&summary(&prepared))?;
-            print(&format!("\n{}", receivers::show(&prepared.receivers, &prepared.rules, OutputStyle::of_stdout())))?;
+            let style = OutputStyle::of_stdout();
+            print(&format!("\n{}", receivers::show(&prepared.receivers, &prepared.rules, style)))?;
+            // Files of certificates were read before.
+            if let Some(exports) = exports::show(&prepared.config.export.targets()?, style) {
+                print(&format!("\n{exports}"))?;
+            }
+            exports::notes(&prepared.config).iter().for_each(|note| warn(note));
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {

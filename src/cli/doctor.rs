@@ -2,19 +2,23 @@
 
 mod advice;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::ConfigArgs;
 use super::answer::{NO_AGENTS, ago, count, flag, list, number, parse, short, text, time, wider};
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Table, TableColumn};
 use super::terminal::{Colour, OutputStyle, print};
+use super::test_export::{TargetTrial, try_targets};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::ingest::hooks;
-use crate::model::Time;
+use crate::model::{Time, duration};
 
 /// The OTLP signals, and the callback that LiteLLM posts.
 const SIGNALS: [&str; 4] = ["metrics", "logs", "traces", "callback"];
@@ -25,6 +29,9 @@ pub struct DoctorArgs {
     /// Show only this agent
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
+    /// Try the exports and the shared registry of this configuration, too [env: LOOKOUT_CONFIG]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// How to reach the sidecar
     #[command(flatten)]
     pub client: ClientArgs,
@@ -36,15 +43,18 @@ pub(super) async fn run(args: &DoctorArgs, env: &Environment) -> anyhow::Result<
     let status = parse(&client.get("/api/status", &[]).await?)?;
     let telemetry = parse(&client.get("/api/telemetry", &[]).await?)?;
     let sources = advice_on_sources(&status);
+    let mut exports = advice_on_exports(&status);
+    exports.extend(advice_of_trials(args, env).await);
     let mut agents = diagnose(&status, &telemetry);
     agents.retain(|agent| args.agent.as_deref().is_none_or(|wanted| wanted == agent.name));
     if args.client.json {
         let agents = agents.iter().map(|agent| {
             json!({"project": agent.project, "name": agent.name, "telemetry": agent.telemetry, "advice": agent.advice()})
         });
-        print(&json!({"agents": agents.collect::<Vec<_>>(), "sources": sources}).to_string())?;
+        let agents = agents.collect::<Vec<_>>();
+        print(&json!({"agents": agents, "sources": sources, "exports": exports}).to_string())?;
     } else {
-        print(&render(&agents, &sources, Clock::system().now(), OutputStyle::of_stdout()))?;
+        print(&render(&agents, &[sources, exports].concat(), Clock::system().now(), OutputStyle::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -78,6 +88,33 @@ fn advice_on_sources(status: &Value) -> Vec<String> {
         }
     };
     list(status, "sources").iter().filter(|source| source.is_object()).filter_map(of).collect()
+}
+
+/// Advice on exports whose last request failed.
+fn advice_on_exports(status: &Value) -> Vec<String> {
+    let of = |export: &Value| {
+        let error = Some(text(export, "last_error")).filter(|error| !error.is_empty())?;
+        let pending = number(export, "pending").unwrap_or_default();
+        let age = number(export, "oldest_age_seconds").unwrap_or_default();
+        let age = duration::display(Duration::from_secs(age.clamp(0.0, 1e9) as u64));
+        let (name, signal, pending) = (text(export, "name"), text(export, "signal"), short(Some(pending)));
+        Some(format!("export {name} ({signal}): {error}; {pending} items wait, the oldest for {age}"))
+    };
+    list(status, "exports").iter().filter_map(of).collect()
+}
+
+/// What is wrong with the targets of the configuration that is given, each tried from here.
+async fn advice_of_trials(args: &DoctorArgs, env: &Environment) -> Vec<String> {
+    let source = ConfigArgs { config: args.config.clone() }.source(env);
+    let Some(file) = source.file.clone() else { return Vec::new() };
+    let config = match source.load() {
+        Ok(config) => config,
+        Err(error) => return error.problems.iter().map(ToString::to_string).collect(),
+    };
+    match try_targets(&config, None).await {
+        Ok(trials) => trials.iter().filter(|trial| trial.outcome.is_err()).map(TargetTrial::line).collect(),
+        Err(error) => vec![format!("{}: {error:#}", file.display())],
+    }
 }
 
 fn diagnose<'v>(status: &'v Value, telemetry: &'v Value) -> Vec<AgentDiagnosis<'v>> {
@@ -391,6 +428,23 @@ mod tests {
         ");
         assert!(
             shown(&json!({"sources": status["sources"]}), &Value::Null).contains("flows (http-json): no answer yet")
+        );
+    }
+
+    #[test]
+    fn exports_that_fail_are_named_with_what_waits() {
+        let status = json!({"exports": [
+            {"name": "otlp", "signal": "traces", "pending": 12_400, "oldest_age_seconds": 3_725.4,
+                "last_error": "collector answered 401; check headers or headers_file"},
+            {"name": "otlp", "signal": "logs", "pending": 0, "last_error": null},
+            null,
+        ]});
+        assert_eq!(
+            advice_on_exports(&status),
+            [
+                "export otlp (traces): collector answered 401; check headers or headers_file; 12.4k items wait, the oldest for \
+              1h2m5s"
+            ]
         );
     }
 

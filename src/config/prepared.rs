@@ -42,6 +42,8 @@ impl Config {
             None
         });
         files(&serde_json::to_value(&self).unwrap_or_default(), String::new(), &mut problems);
+        problems.extend(self.export.file_problems());
+        problems.extend(self.registry.file_problems());
         listeners(&self, &mut problems);
         for (key, path) in [("store.path", &self.store.path), ("record.path", &self.record.path)] {
             if let Some(Err(message)) = path.as_deref().map(writable) {

@@ -16,11 +16,12 @@ use prost::Message as _;
 use tokio::sync::Mutex;
 
 use super::compress::gzip;
-use super::target::{ExportBatch, ExportFuture, ExportTarget, ExportVerdict, TargetSpec};
+use super::target::{ExportBatch, ExportFuture, ExportTarget, ExportVerdict, ProbeFuture, TargetSpec};
 use crate::http_client::ClientError;
 use crate::model::Time;
 use crate::otlp::Signal;
 use crate::otlp::wire::ExportTraceServiceRequest;
+use crate::secret::mask;
 use client::{ClickHouse, ClickHouseError, ErrorClass};
 use config::ClickHouseConfig;
 use schema::TraceColumns;
@@ -44,6 +45,7 @@ pub(super) fn target(config: &ClickHouseConfig) -> Result<TargetSpec, ClientErro
     };
     Ok(TargetSpec {
         name: "clickhouse",
+        address: mask::url(&config.url).into_owned(),
         signals: vec![Signal::Traces],
         content: config.content,
         is_annotated: true,
@@ -91,7 +93,27 @@ impl ClickHouseTarget {
     }
 }
 
+impl ClickHouseTarget {
+    async fn try_out(&self) -> Result<String, ClickHouseError> {
+        self.client.query("SELECT 1", &[], &[], 1024).await?;
+        let columns = match self.table.prepare(&self.client, false).await {
+            Err(error) if error.is_missing() && self.create_tables => {
+                return Ok(format!("takes traces once it is created: the table {} is missing", self.table.name()));
+            }
+            described => described?,
+        };
+        self.client.insert_nothing(&self.table.insert(&columns)).await?;
+        let missing = columns.missing();
+        let without = if missing.is_empty() { String::new() } else { format!(", without {}", missing.join(", ")) };
+        Ok(format!("takes traces into {}{without}", self.table.name()))
+    }
+}
+
 impl ExportTarget for ClickHouseTarget {
+    fn probe(&self, _: Time, _: Signal) -> ProbeFuture<'_> {
+        Box::pin(async move { self.try_out().await.map_err(|error| error.to_string()) })
+    }
+
     fn send<'a>(&'a self, now: Time, batch: &'a ExportBatch) -> ExportFuture<'a> {
         Box::pin(async move {
             let Err(failed) = self.try_send(now, batch).await else { return ExportVerdict::Delivered };

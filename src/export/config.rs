@@ -1,17 +1,17 @@
 //! The configuration section `export`.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::clickhouse::config::ClickHouseConfig;
-use super::common::{ContentMode, address, limits};
+use super::common::{ContentMode, address, header, headers_of_file, limits};
 use crate::model::Problem;
 use crate::otlp::Signal;
-use crate::secret::{Secret, SecretUrl};
-use crate::text;
+use crate::secret::{Secret, SecretSource, SecretUrl};
 
 /// Most headers.
 const MOST_HEADERS: usize = 20;
@@ -137,6 +137,66 @@ impl ExportConfig {
         }
         problems
     }
+
+    /// What is wrong in the files of headers. Blocks on disk I/O; that a file can't be read is reported elsewhere.
+    pub fn file_problems(&self) -> Vec<Problem> {
+        let Some(path) = self.otlp.as_ref().and_then(|otlp| otlp.headers_file.as_ref()) else { return Vec::new() };
+        let Ok(text) = SecretSource::File(path.clone()).read_blocking() else { return Vec::new() };
+        let wrong = headers_of_file(path, &text).err();
+        wrong.into_iter().map(|message| Problem::new("export.otlp.headers_file", message)).collect()
+    }
+
+    /// What is valid and yet likely a mistake, by key.
+    pub fn notes(&self) -> Vec<Problem> {
+        let mut notes = Vec::new();
+        let mut note = |key: &str, message: &str| notes.push(Problem::new(format!("export.{key}"), message));
+        if let Some(otlp) = &self.otlp {
+            let port = address(&otlp.endpoint).ok().and_then(|url| url.port_or_known_default());
+            match (otlp.protocol, port) {
+                (OtlpProtocol::HttpProtobuf, Some(4317)) => {
+                    note("otlp.endpoint", "port 4317 is usually gRPC's; set `protocol: grpc`, or use port 4318");
+                }
+                (OtlpProtocol::Grpc, Some(4318)) => {
+                    note(
+                        "otlp.endpoint",
+                        "port 4318 is usually HTTP's; set `protocol: http/protobuf`, or use port 4317",
+                    );
+                }
+                _ => {}
+            }
+            if is_open(&otlp.endpoint) && (!otlp.headers.is_empty() || otlp.headers_file.is_some()) {
+                note(
+                    "otlp.endpoint",
+                    "headers go to another machine without encryption; use https:// if they have secrets",
+                );
+            }
+        }
+        if let Some(clickhouse) = &self.clickhouse
+            && is_open(&clickhouse.url)
+            && (clickhouse.password.is_some() || clickhouse.password_file.is_some())
+        {
+            note("clickhouse.url", "the password goes to another machine without encryption; use https:// (port 8443)");
+        }
+        notes
+    }
+
+    /// The port of this machine that telemetry goes to by OTLP, if it goes to this machine.
+    pub fn local_port(&self) -> Option<u16> {
+        let url = address(&self.otlp.as_ref()?.endpoint).ok()?;
+        url.port_or_known_default().filter(|_| is_local(&url))
+    }
+}
+
+fn is_local(url: &reqwest::Url) -> bool {
+    match url.host_str().unwrap_or_default().trim_matches(['[', ']']) {
+        "localhost" => true,
+        host => host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip.is_unspecified()),
+    }
+}
+
+/// Whether what is sent to an address can be read on the way.
+fn is_open(address: &str) -> bool {
+    self::address(address).is_ok_and(|url| url.scheme() == "http" && !is_local(&url))
 }
 
 impl OtlpExportConfig {
@@ -148,6 +208,9 @@ impl OtlpExportConfig {
             report("endpoint", "missing; set it to an address such as http://collector:4318".to_owned());
         } else if let Err(message) = address(&self.endpoint) {
             report("endpoint", message.to_owned());
+        } else if let Some(path) = self.appended_twice() {
+            let remedy = format!("ends with {path}, which is appended to it; leave that out");
+            report("endpoint", remedy);
         }
         if self.headers.len() > MOST_HEADERS {
             report("headers", format!("there are {}; give at most {MOST_HEADERS}", self.headers.len()));
@@ -172,19 +235,14 @@ impl OtlpExportConfig {
     }
 }
 
-/// Checks a header; the error does not contain its value.
-pub(super) fn header(
-    name: &str,
-    value: &str,
-) -> Result<(reqwest::header::HeaderName, reqwest::header::HeaderValue), String> {
-    let Ok(known) = reqwest::header::HeaderName::from_bytes(name.as_bytes()) else {
-        return Err(format!("`{}` is not the name of a header", text::clean(name, 50)));
-    };
-    let Ok(mut value) = reqwest::header::HeaderValue::from_str(value) else {
-        return Err(format!("the value of `{known}` can't be sent; remove line ends from it"));
-    };
-    value.set_sensitive(true);
-    Ok((known, value))
+impl OtlpExportConfig {
+    /// The path of a signal at the end of the endpoint, as other programs want it.
+    fn appended_twice(&self) -> Option<&'static str> {
+        let url = address(&self.endpoint).ok()?;
+        ["/v1/traces", "/v1/metrics", "/v1/logs"]
+            .into_iter()
+            .find(|end| url.path().trim_end_matches('/').ends_with(end))
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +270,7 @@ mod tests {
                 ],
             ),
             (r#"{"otlp": {"endpoint": "grpc://h:4317"}}"#, &["does not begin with http"]),
+            (r#"{"otlp": {"endpoint": "http://h:4318/v1/traces/"}}"#, &["ends with /v1/traces"]),
         ] {
             let config: ExportConfig = serde_json::from_str(config).expect("a section");
             let problems: Vec<String> =
@@ -223,5 +282,31 @@ mod tests {
             let shown = format!("{problems:?} {config:?} {}", serde_json::to_string(&config).expect("text"));
             assert!(!shown.contains("S3CRET"), "{shown}");
         }
+    }
+
+    #[test]
+    fn likely_mistakes_are_noted() {
+        for (config, expected) in [
+            (r#"{"otlp": {"endpoint": "http://collector:4318"}}"#, &[][..]),
+            (r#"{"otlp": {"endpoint": "http://collector:4317"}}"#, &["set `protocol: grpc`"]),
+            (r#"{"otlp": {"endpoint": "https://h:4318", "protocol": "grpc", "headers": {"a": "b"}}}"#, &["port 4317"]),
+            (r#"{"otlp": {"endpoint": "http://h", "headers": {"a": "S3CRET"}}}"#, &["without encryption"]),
+            (r#"{"otlp": {"endpoint": "http://[::1]:4318", "headers": {"a": "b"}}}"#, &[]),
+            (r#"{"clickhouse": {"url": "http://h:8123", "password": "S3CRET"}}"#, &["without encryption"]),
+        ] {
+            let config: ExportConfig = serde_json::from_str(config).expect("a section");
+            let notes: Vec<String> = config.notes().iter().map(|it| format!("{}: {}", it.path, it.message)).collect();
+            assert_eq!(notes.len(), expected.len(), "{notes:?}");
+            assert!(notes.iter().zip(expected).all(|(note, expected)| note.contains(expected)), "{notes:?}");
+        }
+        let of = |endpoint: &str| {
+            let config = format!(r#"{{"otlp": {{"endpoint": "{endpoint}"}}}}"#);
+            serde_json::from_str::<ExportConfig>(&config).expect("a section").local_port()
+        };
+        assert_eq!(
+            (of("http://localhost:9797"), of("http://127.0.0.9:1"), of("http://[::1]")),
+            (Some(9797), Some(1), Some(80))
+        );
+        assert_eq!(of("http://collector:9797"), None);
     }
 }

@@ -660,6 +660,7 @@ mod tests {
     fn target(name: &'static str, is_annotated: bool) -> TargetSpec {
         TargetSpec {
             name,
+            address: String::new(),
             signals: vec![Signal::Traces, Signal::Traces],
             content: ContentMode::Drop,
             is_annotated,

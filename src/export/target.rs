@@ -62,10 +62,28 @@ pub enum ExportVerdict {
 /// The future of sending one batch.
 pub type ExportFuture<'a> = Pin<Box<dyn Future<Output = ExportVerdict> + Send + 'a>>;
 
+/// The future of trying a target: what it takes, else what is wrong and the remedy, without a secret.
+pub type ProbeFuture<'a> = Pin<Box<dyn Future<Output = Result<String, String>> + Send + 'a>>;
+
 /// Sends batches to one system.
 pub trait ExportTarget: fmt::Debug + Send + Sync {
     /// Sends a batch. Must end by itself, with a time limit of its own.
     fn send<'a>(&'a self, now: Time, batch: &'a ExportBatch) -> ExportFuture<'a>;
+
+    /// Tries whether it would take a signal, and changes nothing there: by a request without items.
+    fn probe(&self, now: Time, signal: Signal) -> ProbeFuture<'_> {
+        Box::pin(async move {
+            let batch = ExportBatch { signal, body: Vec::new(), items: 0, at: now, key: String::new() };
+            match self.send(now, &batch).await {
+                ExportVerdict::Delivered | ExportVerdict::PartlyRejected { .. } => {
+                    Ok(format!("takes {}", signal.as_str()))
+                }
+                ExportVerdict::Retry { error, .. }
+                | ExportVerdict::Unauthorized { error, .. }
+                | ExportVerdict::Refused { error } => Err(error),
+            }
+        })
+    }
 }
 
 /// A configured target.
@@ -73,6 +91,8 @@ pub trait ExportTarget: fmt::Debug + Send + Sync {
 pub struct TargetSpec {
     /// Its name in the spool, in metrics and in messages: its key in the section `export`.
     pub name: &'static str,
+    /// Its address for people, without secrets.
+    pub address: String,
     /// What it gets.
     pub signals: Vec<Signal>,
     /// Whether content is dropped before the spool.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, Row as _, SqlSafeStr as _};
 
 use crate::files;
 use crate::model::{RegisteredAgent, SharedAgent};
@@ -95,6 +95,30 @@ impl SharedRegistry {
         }
         columns.check()?;
         Ok((Self { connection, columns, hasher }, is_new))
+    }
+
+    /// Tries the database and changes nothing there: what it has, else what is wrong and the remedy.
+    pub async fn probe(config: &MySqlConfig) -> Result<String, SharedRegistryError> {
+        let mut connection = in_time(options(config).await?.connect()).await?;
+        let columns = AgentColumns::read(&mut connection).await?;
+        if columns.is_empty() {
+            return Ok("can be used; the table `agents` is missing and is created at the start".to_owned());
+        }
+        columns.check()?;
+        // What is allowed shows in statements that find no row.
+        for statement in [
+            "INSERT INTO agents (id, name) SELECT id, name FROM agents WHERE 1 = 0",
+            "UPDATE agents SET name = name WHERE 1 = 0",
+        ] {
+            in_time(connection.execute(statement)).await?;
+        }
+        let count = "SELECT CAST(COUNT(*) AS SIGNED) FROM agents".into_sql_str();
+        let row = in_time(sqlx::query(count).fetch_one(&mut connection)).await?;
+        let agents = row.try_get_unchecked::<i64, _>(0).unwrap_or_default();
+        let missing = columns.missing();
+        let without = if missing.is_empty() { String::new() } else { format!("; it has no {}", missing.join(", ")) };
+        drop(tokio::time::timeout(Duration::from_secs(1), connection.close()).await);
+        Ok(format!("can be used; the table `agents` has {agents} agents{without}"))
     }
 
     /// Reads all agents; returns those that differ from what was `seen` last.
@@ -257,11 +281,23 @@ fn message(error: &sqlx::Error) -> String {
 }
 
 fn failed(error: &sqlx::Error) -> SharedRegistryError {
-    SharedRegistryError::Database(message(error))
+    let remedy = match (number(error), error) {
+        (Some(1045 | 1698), _) => "; check user and password in registry.mysql.url or url_file",
+        (Some(1044 | 1142 | 1143 | 1227), _) => "; grant the user SELECT, INSERT, UPDATE and CREATE on the database",
+        (Some(1049), _) => "; create the database, or correct its name in registry.mysql.url or url_file",
+        (Some(1040 | 1203 | 1226), _) => "; raise its limit of connections",
+        (Some(_), _) => "",
+        (None, sqlx::Error::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
+            "; check host and port in registry.mysql.url or url_file, and whether it runs"
+        }
+        (None, sqlx::Error::Io(_) | sqlx::Error::Tls(_)) => "; check registry.mysql.ca_file and tls",
+        _ => "",
+    };
+    SharedRegistryError::Database(message(error) + remedy)
 }
 
 fn late() -> SharedRegistryError {
-    SharedRegistryError::Database(format!("no answer within {} s", TIMEOUT.as_secs()))
+    SharedRegistryError::Database(format!("no answer within {} s; check its load and the network", TIMEOUT.as_secs()))
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, SharedRegistryError> {

@@ -14,6 +14,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("clickhouse: a run and its calls are found by the platform's queries", NEEDS, rows),
         trial("clickhouse: what it missed while it was away arrives, and counts once", NEEDS, outage),
         trial("clickhouse: tables of older exporters are used as they are", NEEDS, older_tables),
+        trial("clickhouse: it is tried with its table, which stays as it is", NEEDS, tried),
         trial("clickhouse: lists, runs and statistics read from it are those of the store", NEEDS, read_from),
     ]
 }
@@ -237,4 +238,29 @@ fn read_from() {
     assert_eq!(away.status, 503);
     assert!(away.text().contains("ClickHouse at 127.0.0.1 can't be reached"), "{}", away.text());
     assert_eq!(reader.get("/-/ready").status, 200);
+}
+
+fn tried() {
+    let server = ClickHouseServer::start();
+    let check = |export: &str, part: &str| {
+        let setup = Setup::new(export);
+        let output = setup.command(&["test", "export", "--config", "lookout.yaml"]).output().expect("runs");
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains(part) && !text.contains(PASSWORD), "{part} in {text}");
+        output.status.success()
+    };
+    assert!(check(&server.export(), "takes traces once it is created: the table `otel`.`otel_traces` is missing"));
+    assert_eq!(server.sql("SELECT count() FROM system.databases WHERE name = 'otel'"), "0", "nothing was created");
+    let fixed = server.export().replace("database: otel", "database: otel, create_tables: false");
+    assert!(!check(&fixed, "check database and table, or set create_tables"));
+    assert!(!check(&server.export().replace(PASSWORD, "wrong"), "check url, user, password and the user's grants"));
+    server.sql("CREATE DATABASE otel");
+    server.sql(
+        "CREATE TABLE otel.otel_traces (Timestamp DateTime64(9), TraceId String, SpanId String, SpanName String,
+         SpanAttributes Map(LowCardinality(String), String)) ENGINE = MergeTree ORDER BY Timestamp",
+    );
+    assert!(check(&server.export(), "takes traces into `otel`.`otel_traces`, without ParentSpanId, TraceState"));
+    assert_eq!(server.sql(COUNT), "0\t0");
+    server.sql("ALTER TABLE otel.otel_traces DROP COLUMN SpanName");
+    assert!(!check(&server.export(), "has no column SpanName; name another one in export.clickhouse.table"));
 }

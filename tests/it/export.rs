@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("export: a slow target delays no alert, and lagging is one", &[], slow_target),
         trial("export: rotel takes HTTP and gRPC, plain and gzip", &[Need::Rotel], rotel),
         trial("export: mistakes in the section are found at once", &[], mistakes),
+        trial("export: each target is tried, with cause and remedy", &[], tried),
         trial("export: a reload adds and changes targets, and loses nothing", &[], reloaded),
         trial("export: what waits for a target that a reload removes is sent once it is back", &[], removed),
     ]
@@ -537,4 +538,59 @@ fn removed() {
     collector.wait_for(&["two"]);
     assert_eq!(collector.names().len(), 2, "{:?}", collector.names());
     assert!(lookout.sigterm().success());
+}
+
+/// What a command prints, and whether it succeeded.
+fn command(setup: &Setup, arguments: &[&str]) -> (bool, String) {
+    let output = setup.command(arguments).output().expect("runs");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!text.contains("S3CRET"), "{text}");
+    (output.status.success(), text)
+}
+
+fn tried() {
+    let collector = Collector::start();
+    let setup = Setup::new(&config(&collector.url(), ", headers_file: headers, signals: [traces, logs]"));
+    let check = || command(&setup, &["check", "--config", "lookout.yaml"]);
+    let test = || command(&setup, &["test", "export", "--config", "lookout.yaml"]);
+    setup.write("headers", "Authorization S3CRET");
+    let (is_valid, text) = check();
+    assert!(!is_valid && text.contains("export.otlp.headers_file: ") && text.contains("line 1: no `:`"), "{text}");
+    setup.write("headers", "Authorization: Bearer S3CRET");
+    let (is_valid, text) = check();
+    assert!(is_valid && text.contains("EXPORT") && text.contains("traces, logs"), "{text}");
+    let (is_good, text) = test();
+    assert!(is_good && text.contains("takes traces") && text.contains("takes logs"), "{text}");
+    assert!(collector.received().iter().all(|request| request.body.is_empty()), "nothing was sent");
+    collector.require("Bearer other");
+    let (is_good, text) = test();
+    assert!(!is_good && text.contains("answered 401; check headers or headers_file"), "{text}");
+    assert!(text.contains("2 of 2 trials failed"), "{text}");
+    // Where the sidecar is, the doctor names what fails there and from here.
+    let lookout = setup.start();
+    send(&lookout, &["one"]);
+    lookout.wait_for_log(&["answered 401"]);
+    let doctor = ["doctor", "--url", &lookout.url(), "--config", "lookout.yaml"];
+    let (_, text) = command(&setup, &doctor);
+    for part in ["export otlp (traces): ", "1 items wait", "otlp logs (http://127.0.0.1:"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(lookout.sigterm().success());
+    for (export, part) in [
+        (config(&collector.url(), ", protocol: grpc, signals: [traces]"), "speaks another protocol on this port"),
+        (config(&collector.url().replace("http:", "https:"), ", signals: [traces]"), "http:// or https://"),
+        (config(&format!("http://{}", Collector::reserve()), ""), "check endpoint, and whether it runs"),
+        (config("http://nowhere.invalid:4318", ""), "check the host name in endpoint"),
+        (String::new(), "nothing is exported; add `export`"),
+    ] {
+        setup.write("lookout.yaml", &format!("{HEAD}{export}"));
+        let (is_good, text) = test();
+        assert!(!is_good && text.contains(part), "{part} in {text}");
+    }
+    setup.write("lookout.yaml", &format!("listen: {}\n{}", collector.address, config(&collector.url(), "")));
+    let (is_valid, text) = check();
+    assert!(!is_valid && text.contains("export.otlp.endpoint: is lookout's own `listen`"), "{text}");
+    setup.write("lookout.yaml", &format!("{HEAD}{}", config("http://localhost:4317", "")));
+    let (is_valid, text) = check();
+    assert!(is_valid && text.contains("set `protocol: grpc`") && text.contains("own `otlp.grpc`"), "{text}");
 }

@@ -15,6 +15,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("registry: two sidecars and a foreign writer share one in MariaDB", NEEDS, shared),
         trial("registry: MariaDB that is away is reconciled when it is back", NEEDS, outage),
         trial("registry: a row that MariaDB does not take costs that agent alone", NEEDS, odd_rows),
+        trial("registry: MariaDB is tried with its table and its grants", NEEDS, tried),
         trial("registry: a connection over TLS is verified", WITH_TLS, over_tls),
     ]
 }
@@ -212,4 +213,34 @@ fn over_tls() {
         let log = refused.wait_for_log(&["the shared registry can't be used", reason]);
         assert!(!log.contains(PASSWORD), "{log}");
     }
+}
+
+fn tried() {
+    let database = MariaDb::start();
+    let check = |config: &str, part: &str| {
+        let setup = Setup::new(config);
+        let output = setup.command(&["test", "export", "--config", "lookout.yaml"]).output().expect("runs");
+        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(text.contains(part) && !text.contains(PASSWORD), "{part} in {text}");
+        output.status.success()
+    };
+    assert!(check(&config(&database), "the table `agents` is missing and is created at the start"));
+    database.sql(PLATFORM);
+    database.sql("INSERT INTO agents(id, name, type) VALUES ('a', 'stock', 'vanna')");
+    assert!(check(&config(&database), "registry.mysql: can be used; the table `agents` has 1 agents"));
+    assert!(!check(&config(&database).replace(PASSWORD, "wrong"), "check user and password in registry.mysql.url"));
+    database.sql("ALTER TABLE agents DROP COLUMN last_used_at");
+    assert!(check(&config(&database), "it has no last_used_at"));
+    database.sql("REVOKE ALL ON platform.* FROM 'lookout'@'127.0.0.1'");
+    database.sql("GRANT SELECT ON platform.* TO 'lookout'@'127.0.0.1'");
+    assert!(!check(&config(&database), "grant the user SELECT, INSERT, UPDATE and CREATE on the database"));
+    // The URL in a file is read before a start.
+    let setup = Setup::new("registry: {mysql: {url_file: url}}");
+    setup.write("url", "postgres://u:S3CRET@h/d");
+    let output = setup.command(&["check", "--config", "lookout.yaml"]).output().expect("runs");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains("registry.mysql.url_file: its text is not the URL of a database") && !text.contains("S3CRET"),
+        "{text}"
+    );
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 
+use super::super::common;
+use super::super::compress::gzip;
 use super::config::ClickHouseConfig;
 use crate::http_client::{self, BodyError, ClientError};
 use crate::secret::{SecretSource, SecretUrl};
@@ -12,6 +14,11 @@ use crate::text::clean;
 
 /// Most of an answer to an insert that is read, in bytes.
 const MAX_ANSWER: usize = 64 << 10;
+/// The numbers of the errors that the table is unknown, and the database is.
+const UNKNOWN_TABLE: u32 = 60;
+pub(super) const UNKNOWN_DATABASE: u32 = 81;
+/// The number of the error that there is nothing to insert.
+const NO_DATA: u32 = 108;
 /// Longest message that is repeated, in bytes.
 const MAX_MESSAGE: usize = 200;
 
@@ -55,6 +62,11 @@ impl ClickHouseError {
 
     pub(super) fn schema(message: String) -> Self {
         Self { class: ErrorClass::Schema, code: None, after: None, message }
+    }
+
+    /// Whether the table or its database is missing.
+    pub(super) const fn is_missing(&self) -> bool {
+        matches!(self.code, Some(UNKNOWN_TABLE | UNKNOWN_DATABASE))
     }
 
     fn retry(message: String) -> Self {
@@ -142,7 +154,7 @@ impl ClickHouse {
             url.query_pairs_mut().append_pair("database", "default");
         }
         let sent = self.client.post(url).headers(headers).body(body).send().await;
-        let response = sent.map_err(|error| ClickHouseError::retry(unreachable(&host, error)))?;
+        let response = sent.map_err(|error| unreachable(&host, error))?;
         let status = response.status().as_u16();
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let code = header("x-clickhouse-exception-code").and_then(|code| code.parse().ok());
@@ -152,11 +164,19 @@ impl ClickHouse {
             Err(BodyError::TooLarge) => {
                 return Err(ClickHouseError::refused(format!("{host} answered more than {limit} bytes")));
             }
-            Err(BodyError::Http(error)) => return Err(ClickHouseError::retry(unreachable(&host, error))),
+            Err(BodyError::Http(error)) => return Err(unreachable(&host, error)),
         };
         match failure(&host, status, code, &body) {
             Some(error) => Err(ClickHouseError { after, ..error }),
             None => Ok(body),
+        }
+    }
+
+    /// Inserts nothing, which fails as an insert would that is not allowed.
+    pub(super) async fn insert_nothing(&self, statement: &str) -> Result<(), ClickHouseError> {
+        match self.insert(statement, &[], gzip(b"")).await {
+            Err(error) if error.code == Some(NO_DATA) => Ok(()),
+            done => done,
         }
     }
 
@@ -171,19 +191,9 @@ fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('\t', "\\t").replace('\n', "\\n").replace('\r', "\\r")
 }
 
-/// What a failed exchange means, without the URL.
-fn unreachable(host: &str, error: reqwest::Error) -> String {
-    use std::error::Error as _;
-    let error = error.without_url();
-    if error.is_timeout() {
-        return format!("ClickHouse at {host} did not answer in time");
-    }
-    let (mut root, mut source) = (error.to_string(), error.source());
-    while let Some(cause) = source {
-        root = cause.to_string();
-        source = cause.source();
-    }
-    format!("ClickHouse at {host} can't be reached: {root}")
+/// A failed exchange, without the URL.
+fn unreachable(host: &str, error: reqwest::Error) -> ClickHouseError {
+    ClickHouseError::retry(common::unreachable(&format!("ClickHouse at {host}"), "url", error))
 }
 
 /// What an answer means; `None` if it is none of an error. One of an error may have the status 200, once results were sent.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::client::{ClickHouse, ClickHouseError};
+use super::client::{ClickHouse, ClickHouseError, UNKNOWN_DATABASE};
 use super::config::ClickHouseConfig;
 
 /// The columns that are inserted, in the collector's order.
@@ -79,9 +79,6 @@ SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1",
 AS SELECT TraceId, min(Timestamp) as Start, max(Timestamp) as End FROM {} WHERE TraceId != '' GROUP BY TraceId",
 ];
 
-/// The table is unknown, and the database is.
-const UNKNOWN_TABLE: u32 = 60;
-const UNKNOWN_DATABASE: u32 = 81;
 /// Most bytes of a description.
 const MAX_DESCRIPTION: usize = 1 << 20;
 
@@ -93,6 +90,11 @@ impl TraceColumns {
     /// Whether the table has a column.
     pub fn has(&self, column: &str) -> bool {
         self.0.contains(column)
+    }
+
+    /// The columns that the table lacks.
+    pub(super) fn missing(&self) -> Vec<&'static str> {
+        COLUMNS.into_iter().filter(|column| !self.has(column)).collect()
     }
 
     /// Whether the table has the words of the exporter's first versions: `SPAN_KIND_INTERNAL`, `STATUS_CODE_OK`.
@@ -136,7 +138,7 @@ impl TraceTable {
     /// The columns of the table, which is created if it is missing and `create` is set.
     pub async fn prepare(&self, client: &ClickHouse, create: bool) -> Result<TraceColumns, ClickHouseError> {
         match self.describe(client).await {
-            Err(error) if create && matches!(error.code, Some(UNKNOWN_TABLE | UNKNOWN_DATABASE)) => {
+            Err(error) if create && error.is_missing() => {
                 if error.code == Some(UNKNOWN_DATABASE) {
                     let statement = format!("CREATE DATABASE IF NOT EXISTS {}", self.database);
                     client.query(&statement, &[], &[], MAX_DESCRIPTION).await?;

@@ -6,15 +6,14 @@ use http_body_util::{BodyExt as _, Limited};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use super::super::common::address;
 use super::super::compress::gzip;
-use super::super::config::{Compression, OtlpExportConfig};
+use super::super::config::Compression;
 use super::super::target::{ExportBatch, ExportFuture, ExportTarget, ExportVerdict};
-use super::http::{Headers, MAX_ANSWER, MAX_MESSAGE, taken, unreachable, verdict};
-use crate::http_client::{self, ClientError};
+use super::http::verdict;
+use super::{MAX_ANSWER, MAX_MESSAGE, OtlpPeer, taken};
+use crate::http_client;
 use crate::model::Time;
 use crate::otlp::Signal;
-use crate::secret::SecretUrl;
 use crate::text::clean;
 
 /// Length of the head of a message: whether it is compressed, and its length.
@@ -22,42 +21,22 @@ const HEAD: usize = 5;
 
 /// Sends by gRPC.
 #[derive(Debug)]
-pub(super) struct OtlpGrpc {
-    client: reqwest::Client,
-    endpoint: SecretUrl,
-    headers: Headers,
-    compression: Compression,
-}
+pub(super) struct OtlpGrpc(pub(super) OtlpPeer);
 
 impl OtlpGrpc {
-    pub(super) fn new(config: &OtlpExportConfig) -> Result<Self, ClientError> {
-        Ok(Self {
-            client: http_client::build_http2(config.timeout, config.ca_file.as_deref())?,
-            endpoint: config.endpoint.clone(),
-            headers: Headers::new(config),
-            compression: config.compression,
-        })
-    }
-
     async fn try_send(&self, now: Time, batch: &ExportBatch) -> Result<ExportVerdict, ExportVerdict> {
-        let retry = |error: String| ExportVerdict::Retry { error, after: None };
-        let mut url = address(&self.endpoint).map_err(|error| retry(format!("endpoint {error}")))?;
-        let path = format!("{}{}", url.path().trim_end_matches('/'), method(batch.signal));
-        url.set_path(&path);
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let mut headers = self.headers.read().await.map_err(retry)?;
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-        let message = match self.compression {
+        let mut call = self.0.call(method(batch.signal)).await?;
+        call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        call.headers.insert(TE, HeaderValue::from_static("trailers"));
+        let message = match self.0.compression {
             Compression::Gzip => {
-                headers.insert(HeaderName::from_static("grpc-encoding"), HeaderValue::from_static("gzip"));
+                call.headers.insert(HeaderName::from_static("grpc-encoding"), HeaderValue::from_static("gzip"));
                 framed(true, &gzip(&batch.body))
             }
             Compression::None => framed(false, &batch.body),
         };
-        let sent = self.client.post(url).headers(headers).body(message).send().await;
-        let response = sent.map_err(|error| retry(unreachable(&host, error)))?;
-        let response: http::Response<reqwest::Body> = response.into();
+        let host = call.host.clone();
+        let response: http::Response<reqwest::Body> = self.0.post(call, message).await?.into();
         let (head, body) = response.into_parts();
         if head.status != http::StatusCode::OK {
             let after = http_client::retry_after(&head.headers, now);
@@ -67,7 +46,10 @@ impl OtlpGrpc {
             return Ok(meaning(&host, &status, batch.signal, b""));
         }
         let body = Limited::new(body, MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| retry(format!("{host} broke off its answer: {error}")))?;
+        let body = body.map_err(|error| ExportVerdict::Retry {
+            error: format!("{host} broke off its answer: {error}"),
+            after: None,
+        })?;
         let trailers = body.trailers().cloned().unwrap_or_default();
         let message = body.to_bytes();
         Ok(answer(&host, &trailers, batch.signal, &message))

@@ -1,99 +1,34 @@
 //! OTLP over HTTP, in protobuf.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use prost::Message as _;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 
-use super::super::common::address;
 use super::super::compress::gzip;
-use super::super::config::{Compression, OtlpExportConfig, header};
+use super::super::config::Compression;
 use super::super::target::{ExportBatch, ExportFuture, ExportTarget, ExportVerdict};
-use crate::http_client::{self, ClientError};
+use super::{MAX_ANSWER, OtlpPeer, taken};
+use crate::http_client;
 use crate::model::Time;
 use crate::otlp::Signal;
-use crate::otlp::wire::ExportTraceServiceResponse;
-use crate::secret::{Secret, SecretSource, SecretUrl};
-use crate::text::clean;
-
-/// Most of an answer that is read, in bytes.
-pub(super) const MAX_ANSWER: usize = 64 * 1024;
-/// Longest message of a target that is repeated, in bytes.
-pub(super) const MAX_MESSAGE: usize = 200;
 
 /// Sends by HTTP.
 #[derive(Debug)]
-pub(super) struct OtlpHttp {
-    client: reqwest::Client,
-    endpoint: SecretUrl,
-    headers: Headers,
-    compression: Compression,
-}
-
-/// Headers of each request.
-#[derive(Clone, Debug)]
-pub(super) struct Headers {
-    given: BTreeMap<String, Secret>,
-    file: Option<PathBuf>,
-}
-
-impl Headers {
-    pub(super) fn new(config: &OtlpExportConfig) -> Self {
-        Self { given: config.headers.clone(), file: config.headers_file.clone() }
-    }
-
-    /// The headers as they are now. The error names the file or the header, and no value.
-    pub(super) async fn read(&self) -> Result<HeaderMap, String> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.given {
-            let (name, value) = header(name, value.expose())?;
-            headers.insert(name, value);
-        }
-        let Some(path) = &self.file else { return Ok(headers) };
-        let text = SecretSource::File(path.clone()).read().await.map_err(|error| error.in_full())?;
-        for (at, line) in text.expose().lines().map(str::trim).enumerate() {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let wrong = |message: String| format!("{}, line {}: {message}", path.display(), at + 1);
-            let (name, value) =
-                line.split_once(':').ok_or_else(|| wrong("no `:` after the header's name".to_owned()))?;
-            let (name, value) = header(name.trim(), value.trim()).map_err(wrong)?;
-            headers.insert(name, value);
-        }
-        Ok(headers)
-    }
-}
+pub(super) struct OtlpHttp(pub(super) OtlpPeer);
 
 impl OtlpHttp {
-    pub(super) fn new(config: &OtlpExportConfig) -> Result<Self, ClientError> {
-        Ok(Self {
-            client: http_client::build(config.timeout, config.ca_file.as_deref())?,
-            endpoint: config.endpoint.clone(),
-            headers: Headers::new(config),
-            compression: config.compression,
-        })
-    }
-
     async fn try_send(&self, now: Time, batch: &ExportBatch) -> Result<ExportVerdict, ExportVerdict> {
-        let retry = |error: String| ExportVerdict::Retry { error, after: None };
-        let mut url = address(&self.endpoint).map_err(|error| retry(format!("endpoint {error}")))?;
-        let path = format!("{}/v1/{}", url.path().trim_end_matches('/'), batch.signal.as_str());
-        url.set_path(&path);
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let mut headers = self.headers.read().await.map_err(retry)?;
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        let body = match self.compression {
+        let mut call = self.0.call(&format!("/v1/{}", batch.signal.as_str())).await?;
+        call.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        let body = match self.0.compression {
             Compression::Gzip => {
-                headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                call.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
                 gzip(&batch.body)
             }
             Compression::None => batch.body.clone(),
         };
-        let sent = self.client.post(url).headers(headers).body(body).send().await;
-        let response = sent.map_err(|error| retry(unreachable(&host, error)))?;
+        let host = call.host.clone();
+        let response = self.0.post(call, body).await?;
         let status = response.status().as_u16();
         let after = http_client::retry_after(response.headers(), now);
         // With its status a request is answered, whatever becomes of the body.
@@ -105,22 +40,6 @@ impl OtlpHttp {
 impl ExportTarget for OtlpHttp {
     fn send<'a>(&'a self, now: Time, batch: &'a ExportBatch) -> ExportFuture<'a> {
         Box::pin(async move { self.try_send(now, batch).await.unwrap_or_else(|failed| failed) })
-    }
-}
-
-/// What a failed exchange means, without the URL.
-pub(super) fn unreachable(host: &str, error: reqwest::Error) -> String {
-    use std::error::Error as _;
-    let error = error.without_url();
-    let (mut root, mut source) = (error.to_string(), error.source());
-    while let Some(cause) = source {
-        root = cause.to_string();
-        source = cause.source();
-    }
-    if error.is_timeout() {
-        format!("{host} did not answer in time")
-    } else {
-        format!("{host} can't be reached: {root}")
     }
 }
 
@@ -140,21 +59,6 @@ pub(super) fn verdict(host: &str, status: u16, after: Option<Duration>, signal: 
         }
         413 => ExportVerdict::Refused { error: format!("{answered}; raise its limit of the size of a body") },
         _ => ExportVerdict::Refused { error: format!("{answered}; see its log for the reason") },
-    }
-}
-
-/// What the body of a success says. Other bodies than a response of OTLP are those of servers that are content with a status.
-pub(super) fn taken(body: &[u8]) -> ExportVerdict {
-    // The responses of all signals are alike: a partial success with a number and a message.
-    let partial = ExportTraceServiceResponse::decode(body).ok().and_then(|response| response.partial_success);
-    match partial {
-        Some(partial) if partial.rejected_spans != 0 || !partial.error_message.is_empty() => {
-            ExportVerdict::PartlyRejected {
-                items: u64::try_from(partial.rejected_spans).unwrap_or(0),
-                message: clean(&partial.error_message, MAX_MESSAGE).into_owned(),
-            }
-        }
-        _ => ExportVerdict::Delivered,
     }
 }
 

@@ -81,6 +81,20 @@ impl RegistryConfig {
     }
 }
 
+impl RegistryConfig {
+    /// What is wrong with the URL in a file. Blocks on disk I/O; that the file can't be read is reported elsewhere.
+    pub fn file_problems(&self) -> Vec<Problem> {
+        let Some(Ok(source @ SecretSource::File(_))) = self.mysql.as_ref().map(MySqlConfig::source) else {
+            return Vec::new();
+        };
+        let wrong = source.read_blocking().ok().and_then(|url| database_url(url.expose()).err());
+        wrong
+            .into_iter()
+            .map(|problem| Problem::new("registry.mysql.url_file", format!("its text {problem}")))
+            .collect()
+    }
+}
+
 impl MySqlConfig {
     pub(super) fn source(&self) -> Result<SecretSource, &'static str> {
         SecretSource::from_required_pair(&self.url, &self.url_file)

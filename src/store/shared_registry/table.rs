@@ -26,6 +26,20 @@ pub(super) const CREATE: &str = "CREATE TABLE IF NOT EXISTS agents (
     INDEX agents_by_external_id (external_id)
 ) DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin";
 
+/// The columns of that table.
+const COLUMNS: [&str; 10] = [
+    "id",
+    "name",
+    "type",
+    "project_id",
+    "external_id",
+    "config",
+    "monitoring_enabled",
+    "status",
+    "created_at",
+    "last_used_at",
+];
+
 /// The key in `config` of a type that the column `type` has no word for.
 const TYPE_KEY: &str = "agent_type";
 /// The type that the column has instead.
@@ -65,6 +79,11 @@ impl AgentColumns {
     pub(super) fn check(&self) -> Result<(), SharedRegistryError> {
         let missing = ["id", "name"].into_iter().find(|name| !self.has(name));
         missing.map_or(Ok(()), |name| Err(SharedRegistryError::Table(name)))
+    }
+
+    /// The columns of platforms that the table lacks.
+    pub(super) fn missing(&self) -> Vec<&'static str> {
+        COLUMNS.into_iter().filter(|column| !self.has(column)).collect()
     }
 
     /// The query of all agents, whatever the types of the columns.

@@ -265,7 +265,9 @@ impl Stage {
         for rest in block.text.split(SECRETS).skip(1) {
             let name: String = rest.chars().take_while(|letter| !"\"', }\n".contains(*letter)).collect();
             // A word that every reader of a secret accepts, and no two secrets are the same.
-            self.setup.write(&name, &format!("https://chat.example.com/hooks/{name}"));
+            let is_database = block.text.contains("mysql:");
+            let scheme = if is_database { "mysql" } else { "https" };
+            self.setup.write(&name, &format!("{scheme}://chat.example.com/hooks/{name}"));
         }
         if block.text.contains("cert.pem") {
             let arguments = "req -x509 -days 2 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=a -keyout key.pem -out cert.pem";
