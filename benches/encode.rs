@@ -169,6 +169,7 @@ fn fleet() -> (Snapshot, AlertCounts) {
             status_since: NOW,
             details: None,
             metrics: Vec::new(),
+            custom: None,
             last_seen: NOW,
         });
     }

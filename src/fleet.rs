@@ -7,6 +7,7 @@ mod agent;
 mod batch;
 mod component;
 pub mod config;
+mod custom;
 mod expected;
 mod expiry;
 mod hooks;
@@ -76,6 +77,9 @@ pub struct Fleet {
     report_positions: batch::ReportPositions,
     agent_deadlines: Deadlines,
     component_deadlines: Deadlines,
+    custom_deadlines: custom::CustomDeadlines,
+    /// Counts changes of custom metrics.
+    custom_revision: u64,
     released_agents: Vec<u32>,
     released_components: Vec<u32>,
     usage_ids: usage::SeenIds,
@@ -85,6 +89,8 @@ pub struct Fleet {
     /// The source of agents that were first reported by a hook.
     hooks: Arc<str>,
     usage: Arc<str>,
+    /// The source of agents that were first reported by a custom metric.
+    metrics: Arc<str>,
     /// The source of agents that were first reported by telemetry.
     otlp: Arc<str>,
     /// The source of agents that were first reported by a run.
@@ -106,6 +112,8 @@ impl Fleet {
             report_positions: batch::ReportPositions::default(),
             agent_deadlines: Deadlines::default(),
             component_deadlines: Deadlines::default(),
+            custom_deadlines: custom::CustomDeadlines::default(),
+            custom_revision: 0,
             released_agents: Vec::new(),
             released_components: Vec::new(),
             usage_ids: usage::SeenIds::default(),
@@ -114,6 +122,7 @@ impl Fleet {
             push: Arc::from("push"),
             hooks: Arc::from("hooks"),
             usage: Arc::from("usage"),
+            metrics: Arc::from("metrics"),
             otlp: Arc::from("otlp"),
             runs: Arc::from("runs"),
             changes: Changes::default(),
@@ -218,7 +227,9 @@ impl Fleet {
     }
 
     fn has_room(&self, series: usize) -> bool {
-        let used = self.state.agents.len() * SERIES_PER_AGENT + self.state.components.len() * SERIES_PER_COMPONENT;
+        let used = self.state.agents.len() * SERIES_PER_AGENT
+            + self.state.components.len() * SERIES_PER_COMPONENT
+            + self.state.custom.series();
         used + series <= self.settings.max_series
     }
 

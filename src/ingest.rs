@@ -10,13 +10,15 @@ mod fields;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hooks;
+pub mod metrics;
 mod owned;
 mod page;
 pub mod poll;
 pub mod state;
 pub mod usage;
 
-pub use owned::{DecodedPush, decode_pushed_state, decode_pushed_usage};
+pub use metrics::{CustomBatch, decode_metrics};
+pub use owned::{DecodedPush, decode_pushed_metrics, decode_pushed_state, decode_pushed_usage};
 pub use poll::validate;
 pub use state::{decode_state, decode_states, encode_state};
 pub use usage::{UsageBatch, decode_usage};

@@ -30,7 +30,7 @@ use crate::alerts::config::DigestConfig;
 use crate::alerts::{self, Alerts, IncidentPolicy, SilenceError};
 use crate::enforcement::{self, Enforcement, StopOrders};
 use crate::fleet::{self, ChunkedPush, Fleet, IngestOutcome};
-use crate::ingest::UsageBatch;
+use crate::ingest::{CustomBatch, UsageBatch};
 use crate::model::{
     AgentTelemetry, Batch, Changes, ClosedAlert, DeliveryReport, Finding, Fingerprint, HistoryRow, Hook, Notice,
     PollReport, ReceiverPolicy, RunSummary, Silence, Time,
@@ -67,6 +67,8 @@ pub enum MachineEvent<'a> {
     StatePart(&'a mut ChunkedPush<'static>, usize),
     /// Increments of usage were pushed.
     Usage(UsageBatch<'a>),
+    /// Custom metrics were pushed.
+    Metrics(CustomBatch),
     /// A hook arrived; it records whether it was answered with a stop order.
     Hook(Hook),
     /// A poll succeeded or failed.
@@ -266,6 +268,10 @@ impl Machine {
             MachineEvent::Usage(usage) => {
                 effects.ingested = self.fleet.usage(now, &usage.project, &usage.usage);
                 effects.ingested.add_rejected(usage.rejected);
+            }
+            MachineEvent::Metrics(CustomBatch { metrics, rejected }) => {
+                effects.ingested = self.fleet.metrics(now, &metrics);
+                effects.ingested.add_rejected(rejected);
             }
             MachineEvent::Hook(hook) => {
                 if let Some(text) = enforcement::announcement(self.fleet.find(&hook.project, &hook.agent), &hook) {

@@ -10,6 +10,7 @@ pub mod changes;
 pub mod component;
 pub mod counter;
 pub mod counting;
+pub mod custom_metric;
 pub mod deadlines;
 pub mod duration;
 pub mod enforcement;
@@ -56,6 +57,10 @@ pub use changes::{Changes, HistoryRow, Removal, Removed};
 pub use component::{Component, ComponentStatus, Health};
 pub use counter::{Count, Sum};
 pub use counting::{CountingState, DigestKey, GroupCount, RunCount, StreamCount, TelemetryUpdate};
+pub use custom_metric::{
+    CUSTOM_PREFIX, CustomFamilies, CustomKind, CustomLabels, CustomMetrics, CustomScope, CustomSeries, CustomUpdate,
+    CustomValue,
+};
 pub use deadlines::Deadlines;
 pub use enforcement::{Budget, StopOrder};
 pub use finding::{Ending, Finding, Fingerprint, RuleId, Subject};

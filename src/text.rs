@@ -9,6 +9,7 @@ pub mod keys;
 pub mod names;
 pub mod nearest;
 pub mod number;
+pub mod series_names;
 
 use std::borrow::Cow;
 use unicode_width::UnicodeWidthChar as _;

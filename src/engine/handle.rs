@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::view::View;
 use super::{AlertFilter, AlertView, EngineSettings, SilenceError};
-use crate::ingest::{DecodedPush, UsageBatch};
+use crate::ingest::{CustomBatch, DecodedPush, UsageBatch};
 use crate::machine::AlertExplanation;
 use crate::model::{Batch, Fingerprint, Hook, PollReport, Rejected, RunSummary, Silence, TelemetryUpdate};
 use crate::store::StoreError;
@@ -39,6 +39,8 @@ pub enum Bulk {
     State(DecodedPush<Batch<'static>>, DecodePermit, oneshot::Sender<Result<Accepted, IngestError>>),
     /// Pushed increments of usage.
     Usage(DecodedPush<UsageBatch<'static>>, DecodePermit, oneshot::Sender<Result<(Accepted, Logged), IngestError>>),
+    /// Pushed custom metrics.
+    Metrics(DecodedPush<CustomBatch>, DecodePermit, oneshot::Sender<Result<Accepted, IngestError>>),
     /// The outcome of a poll.
     Poll(PollReport),
     /// Runs that began or ended.
@@ -169,6 +171,15 @@ impl EngineHandle {
         let is_logged =
             accepted.accepted == 0 || matches!(tokio::time::timeout(LOG_TIMEOUT, logged).await, Ok(Ok(Ok(()))));
         Ok(Accepted { in_memory_only: !is_logged, ..accepted })
+    }
+
+    /// Applies pushed custom metrics. A read that begins after this returned sees their effect.
+    pub async fn push_metrics(
+        &self,
+        metrics: DecodedPush<CustomBatch>,
+        turn: DecodePermit,
+    ) -> Result<Accepted, IngestError> {
+        self.ingest(|reply| Bulk::Metrics(metrics, turn, reply)).await
     }
 
     async fn ingest<T>(

@@ -10,12 +10,14 @@ use super::handle::{Bulk, DecodePermit, Logged};
 use super::{Accepted, Engine, IngestError};
 use crate::clock::Stopwatch;
 use crate::fleet::{ChunkedPush, IngestOutcome};
-use crate::ingest::{self, DecodedPush, UsageBatch};
+use crate::ingest::{self, CustomBatch, DecodedPush, UsageBatch};
 use crate::machine::MachineEvent;
-use crate::model::{Hook, InputKind, PollReport, RecordedInput, RejectReason, TelemetryUpdate, Time, UsageUpdate};
+use crate::model::{
+    CustomUpdate, Hook, InputKind, PollReport, RecordedInput, RejectReason, TelemetryUpdate, Time, UsageUpdate,
+};
 use crate::store::UsageBody;
 
-/// Agents or increments that are applied in one part: about a millisecond of work.
+/// Agents, increments or custom metrics that are applied in one part: about a millisecond of work.
 const PART: usize = 512;
 
 type IngestReply<T> = oneshot::Sender<Result<T, IngestError>>;
@@ -34,6 +36,13 @@ pub(super) enum Applying {
         turn: DecodePermit,
         reply: IngestReply<(Accepted, Logged)>,
     },
+    /// Custom metrics.
+    Metrics {
+        rest: std::vec::IntoIter<CustomUpdate>,
+        taken: IngestOutcome,
+        turn: DecodePermit,
+        reply: IngestReply<Accepted>,
+    },
 }
 
 impl Engine {
@@ -49,7 +58,7 @@ impl Engine {
                     return;
                 }
                 let taken = self.update(now, MachineEvent::State(update));
-                self.answer_state(taken, reply);
+                self.answer_batch(InputKind::State, taken, reply);
             }
             Bulk::Usage(DecodedPush { update, body }, turn, reply) => {
                 if let Some(recorder) = &self.recorder {
@@ -64,6 +73,20 @@ impl Engine {
                 }
                 let taken = self.update(now, MachineEvent::Usage(update));
                 self.answer_usage(now, taken, body, reply);
+            }
+            Bulk::Metrics(DecodedPush { update, body }, turn, reply) => {
+                if let Some(recorder) = &self.recorder {
+                    recorder.record(now, RecordedInput::Metrics(body));
+                }
+                if update.metrics.len() > PART {
+                    let CustomBatch { metrics, rejected } = update;
+                    let (rest, mut taken) = (metrics.into_iter(), IngestOutcome::default());
+                    taken.add_rejected(rejected);
+                    self.applying = Some(Applying::Metrics { rest, taken, turn, reply });
+                    return;
+                }
+                let taken = self.update(now, MachineEvent::Metrics(update));
+                self.answer_batch(InputKind::Custom, taken, reply);
             }
             Bulk::Poll(report) => self.poll(now, report),
             Bulk::Runs(runs) => {
@@ -99,6 +122,9 @@ impl Engine {
                 usage: rest.by_ref().take(PART).collect(),
                 rejected: Vec::new(),
             }),
+            Applying::Metrics { rest, .. } => {
+                MachineEvent::Metrics(CustomBatch { metrics: rest.by_ref().take(PART).collect(), rejected: Vec::new() })
+            }
         };
         let watch = Stopwatch::start();
         let mut effects = self.machine.step(now, event);
@@ -109,7 +135,7 @@ impl Engine {
             Applying::State(push, turn, reply) if push.is_done() => {
                 self.release_held();
                 drop(turn);
-                self.answer_state(push.into_outcome(), reply);
+                self.answer_batch(InputKind::State, push.into_outcome(), reply);
             }
             Applying::Usage { rest, mut taken, body, turn, reply, .. } if rest.len() == 0 => {
                 self.release_held();
@@ -117,8 +143,14 @@ impl Engine {
                 taken.merge(part);
                 self.answer_usage(now, taken, body, reply);
             }
+            Applying::Metrics { rest, mut taken, turn, reply } if rest.len() == 0 => {
+                self.release_held();
+                drop(turn);
+                taken.merge(part);
+                self.answer_batch(InputKind::Custom, taken, reply);
+            }
             mut unfinished => {
-                if let Applying::Usage { taken, .. } = &mut unfinished {
+                if let Applying::Usage { taken, .. } | Applying::Metrics { taken, .. } = &mut unfinished {
                     taken.merge(part);
                 }
                 self.applying = Some(unfinished);
@@ -132,8 +164,8 @@ impl Engine {
         }
     }
 
-    fn answer_state(&mut self, taken: IngestOutcome, reply: IngestReply<Accepted>) {
-        let answer = self.answer(InputKind::State, taken);
+    fn answer_batch(&mut self, input: InputKind, taken: IngestOutcome, reply: IngestReply<Accepted>) {
+        let answer = self.answer(input, taken);
         // The sender may have gone away.
         self.committer.answer(move || drop(reply.send(answer)));
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::update::Ordinal;
-use crate::model::{AgentUpdate, Batch, RejectReason, Rejected, Time};
+use crate::model::{AgentUpdate, Batch, CustomUpdate, RejectReason, Rejected, Time};
 use crate::text::clean;
 
 use super::config::AgentsConfig;
@@ -102,8 +102,15 @@ impl Fleet {
             }
         }
         for update in &batch.components {
-            if self.apply_component(now, project, source, update) {
+            if let Some(slot) = self.apply_component(now, project, source, update) {
                 outcome.accepted += 1;
+                let plain = update.metrics.iter().filter_map(|(name, value)| CustomUpdate::plain(name, *value));
+                for (name, (_, reason, error)) in
+                    self.set_component_metrics(now, slot, plain.chain(update.custom.iter().cloned()))
+                {
+                    let error = (reason, format!("metric `{name}`: {error}"));
+                    outcome.reject_field(("components", update.index), &update.name, "metrics", error);
+                }
             } else {
                 self.state.series_dropped += SERIES_PER_COMPONENT as u64;
                 outcome.reject(("components", update.index), &update.name, RejectReason::SeriesCap, self.cap_error());
@@ -181,17 +188,22 @@ impl IngestOutcome {
     }
 
     /// Rejects the item `name` at `place`, a list and an index.
-    pub(super) fn reject(
+    pub(super) fn reject(&mut self, place: (&'static str, usize), name: &str, reason: RejectReason, error: String) {
+        self.reject_field(place, name, "", (reason, error));
+    }
+
+    /// Rejects a field of the item `name`, or the item because of it.
+    pub(super) fn reject_field(
         &mut self,
         (list, index): (&'static str, usize),
         name: &str,
-        reason: RejectReason,
-        error: String,
+        field: &'static str,
+        (reason, error): (RejectReason, String),
     ) {
         self.count(reason);
         if self.rejected.len() < MAX_REJECTED {
             let name = clean(name, 64).into_owned();
-            self.rejected.push(Rejected { list, index: Some(index), name, field: "", reason, error });
+            self.rejected.push(Rejected { list, index: Some(index), name, field, reason, error });
         }
     }
 

@@ -10,23 +10,21 @@ use super::project::count_component;
 use super::{Fleet, SERIES_PER_COMPONENT};
 
 impl Fleet {
-    /// Applies the state of one component; returns false if it is new and there is no room.
+    /// Applies the state of one component, without its custom metrics; returns its slot, or `None` if it is new and there is
+    /// no room.
     pub(super) fn apply_component(
         &mut self,
         now: Time,
         project: u32,
         source: &Arc<str>,
         update: &ComponentUpdate<'_>,
-    ) -> bool {
-        let Some(index) = self.indexes.get(project as usize) else { return false };
+    ) -> Option<u32> {
+        let index = self.indexes.get(project as usize)?;
         let known = index.components.get(&*update.name).copied();
         if known.is_none() && !self.has_room(SERIES_PER_COMPONENT) {
-            return false;
+            return None;
         }
-        let Some(project_name) = self.state.projects.get(project as usize).map(|project| Arc::clone(&project.name))
-        else {
-            return false;
-        };
+        let project_name = self.state.projects.get(project as usize).map(|project| Arc::clone(&project.name))?;
         let slot = known.unwrap_or_else(|| {
             let name: Arc<str> = Arc::from(&*update.name);
             let component = Component {
@@ -40,6 +38,7 @@ impl Fleet {
                 status_since: now,
                 details: None,
                 metrics: Vec::new(),
+                custom: None,
                 last_seen: now,
             };
             let slot = self.state.components.insert_with(|slot| Component { slot, ..component });
@@ -51,7 +50,7 @@ impl Fleet {
         let (Some(component), Some(totals)) =
             (self.state.components.get_mut(slot), self.state.projects.get_mut(project as usize).map(Arc::make_mut))
         else {
-            return false;
+            return None;
         };
         let from = known.map(|_| component.status);
         if from != Some(update.status) {
@@ -77,6 +76,6 @@ impl Fleet {
         component.metrics = update.metrics.iter().map(|(name, value)| (Arc::from(&**name), *value)).collect();
         self.changes.components.push(slot);
         self.component_deadlines.schedule(slot, now.plus(self.settings.agents.forget_after));
-        true
+        Some(slot)
     }
 }

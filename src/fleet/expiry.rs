@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 
 use crate::model::hook::TurnFailure;
 use crate::model::sessions::QUESTION_TTL;
-use crate::model::{Agent, AgentStatus, HistoryRow, Removal, Time};
+use crate::model::{Agent, AgentStatus, Deadlines, HistoryRow, Removal, Time};
 
 use super::Fleet;
 use super::project::Tally;
@@ -27,7 +27,8 @@ pub(super) fn day_at(now: Time, zone: &TimeZone) -> (i32, Time) {
 impl Fleet {
     /// When [`Fleet::tick`] is due next.
     pub fn next_deadline(&self) -> Option<Time> {
-        [self.agent_deadlines.next(), self.component_deadlines.next(), Some(self.day_ends)].into_iter().flatten().min()
+        let [agents, components] = [&self.agent_deadlines, &self.component_deadlines].map(Deadlines::next);
+        [agents, components, self.custom_deadlines.next(), Some(self.day_ends)].into_iter().flatten().min()
     }
 
     /// Applies all changes that are due at `now`.
@@ -36,6 +37,7 @@ impl Fleet {
         while let Some(slot) = self.agent_deadlines.pop_due(now) {
             self.expire_agent(now, slot);
         }
+        self.expire_metrics(now);
         while let Some(slot) = self.component_deadlines.pop_due(now) {
             let forget_after = self.settings.agents.forget_after;
             let Some(component) = self.state.components.get(slot) else { continue };

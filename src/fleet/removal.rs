@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Batch, HistoryRow, Removal, Removed, Time};
+use crate::model::{Batch, CustomScope, HistoryRow, Removal, Removed, Time};
 
 use super::Fleet;
 use super::project::{Tally, count_component};
@@ -69,6 +69,7 @@ impl Fleet {
     pub(super) fn remove_agent(&mut self, now: Time, slot: u32, removal: Removal) {
         let Some(agent) = self.state.agents.remove(slot) else { return };
         self.agent_deadlines.cancel(slot);
+        self.release_metrics((CustomScope::Agent, slot), agent.custom.as_deref());
         self.released_agents.push(slot);
         if let Some(index) = self.indexes.get_mut(agent.project_slot as usize) {
             index.agents.remove(&agent.name);
@@ -90,6 +91,7 @@ impl Fleet {
     /// Removes a component.
     pub(super) fn remove_component(&mut self, now: Time, slot: u32) {
         let Some(component) = self.state.components.remove(slot) else { return };
+        self.release_metrics((CustomScope::Component, slot), component.custom.as_deref());
         let before = self.project_counts(component.project_slot);
         self.released_components.push(slot);
         if let Some(index) = self.indexes.get_mut(component.project_slot as usize) {

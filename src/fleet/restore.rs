@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::labels::{agent_labels, component_labels};
-use crate::model::{Agent, Component, Project, Time};
+use crate::model::{Agent, Component, CustomScope, Project, Time};
 
 use super::Fleet;
 use super::project::{Tally, count_component};
@@ -30,13 +30,15 @@ impl Fleet {
                 project.recent_tasks = saved.recent_tasks;
                 project.too_small_since = saved.too_small_since;
                 project.missing = saved.missing;
+                project.custom = saved.custom;
             }
+            self.adopt_metrics(now, (CustomScope::Project, slot));
         }
         for agent in agents {
             self.restore_agent(now, agent);
         }
         for component in components {
-            self.restore_component(component);
+            self.restore_component(now, component);
         }
         for slot in 0..self.indexes.len() {
             self.refresh_expected(now, u32::try_from(slot).unwrap_or(u32::MAX));
@@ -91,6 +93,7 @@ impl Fleet {
         index.agents.insert(name, slot);
         index.follow_task(slot, None, task.as_ref());
         self.agent_deadlines.schedule(slot, now);
+        self.adopt_metrics(now, (CustomScope::Agent, slot));
         if turned {
             // A new day began while the program was down, which ends alerts about yesterday's usage.
             self.changes.new_day = true;
@@ -98,7 +101,7 @@ impl Fleet {
         }
     }
 
-    fn restore_component(&mut self, mut component: Component) {
+    fn restore_component(&mut self, now: Time, mut component: Component) {
         let Some(project_slot) = self.project_slot(&component.project) else { return };
         let (Some(project), Some(index)) = (
             self.state.projects.get_mut(project_slot as usize).map(Arc::make_mut),
@@ -120,5 +123,6 @@ impl Fleet {
         index.components.insert(name, slot);
         self.component_deadlines
             .schedule(slot, last_seen.max(self.state.started_at).plus(self.settings.agents.forget_after));
+        self.adopt_metrics(now, (CustomScope::Component, slot));
     }
 }

@@ -3,6 +3,7 @@
 mod agents;
 mod chunked_push;
 mod clock;
+mod custom;
 mod histories;
 mod hooks;
 mod lifecycle;

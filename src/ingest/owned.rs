@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::{PushDecodeError, UsageBatch, decode_state, decode_usage};
+use super::{CustomBatch, PushDecodeError, UsageBatch, decode_metrics, decode_state, decode_usage};
 use crate::decode::lenient::LenientBody;
 use crate::model::update::{Ordinal, RateLimitUpdate};
 use crate::model::{AgentUpdate, Batch, ComponentUpdate, Patch, Time, UsageUpdate};
@@ -30,6 +30,14 @@ pub fn decode_pushed_state(body: Bytes, now: Time) -> Result<DecodedPush<Batch<'
 pub fn decode_pushed_usage(body: Bytes) -> Result<DecodedPush<UsageBatch<'static>>, PushDecodeError> {
     let json = LenientBody::new(&body);
     let update = json.read(|text| decode_usage(text).map(usage))?;
+    let rewritten = rewritten(&json);
+    Ok(DecodedPush { update, body: rewritten.unwrap_or(body) })
+}
+
+/// Decodes the body of `POST /api/metrics`.
+pub fn decode_pushed_metrics(body: Bytes) -> Result<DecodedPush<CustomBatch>, PushDecodeError> {
+    let json = LenientBody::new(&body);
+    let update = json.read(decode_metrics)?;
     let rewritten = rewritten(&json);
     Ok(DecodedPush { update, body: rewritten.unwrap_or(body) })
 }
@@ -100,6 +108,7 @@ fn component(update: ComponentUpdate<'_>) -> ComponentUpdate<'static> {
         status: update.status,
         details: update.details.map(text),
         metrics: update.metrics.into_iter().map(|(name, value)| (text(name), value)).collect(),
+        custom: update.custom,
     }
 }
 

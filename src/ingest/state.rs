@@ -193,7 +193,8 @@ fn complete(value: &Scalar<'_>) -> Result<bool, ItemError> {
     Ok(flag.unwrap_or(false))
 }
 
-fn ttl(value: &Scalar<'_>) -> Result<Option<Duration>, ItemError> {
+/// The value of `ttl`; `None` for null.
+pub(super) fn ttl(value: &Scalar<'_>) -> Result<Option<Duration>, ItemError> {
     let ttl = match value {
         Scalar::Text(text) => duration::parse(text).ok(),
         Scalar::Null => return Ok(None),

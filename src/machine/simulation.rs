@@ -11,7 +11,7 @@ use super::{AlertFilter, AlertView, Machine, MachineEffects, MachineEvent, Machi
 use crate::alerts::IncidentPolicy;
 use crate::alerts::config::DigestConfig;
 use crate::fleet::{self, Fleet, IngestOutcome};
-use crate::ingest::{decode_state, decode_states, decode_usage};
+use crate::ingest::{decode_metrics, decode_state, decode_states, decode_usage};
 use crate::model::{Alert, AlertCounts, Fingerprint, Notice, PollReport, ReceiverPolicy, RecordedInput, Time};
 use crate::rules::{RuleSet, Rules};
 
@@ -190,6 +190,9 @@ impl Simulation {
             }
             RecordedInput::Usage(body) => {
                 self.step(MachineEvent::Usage(decode_usage(text(body)?).map_err(|error| error.to_string())?))
+            }
+            RecordedInput::Metrics(body) => {
+                self.step(MachineEvent::Metrics(decode_metrics(text(body)?).map_err(|error| error.to_string())?))
             }
             RecordedInput::Hook(hook) => self.step(MachineEvent::Hook(hook.clone())),
             RecordedInput::Runs(runs) => self.step(MachineEvent::Runs(runs.clone())),

@@ -255,6 +255,7 @@ fn with_task(status: AgentStatus) -> AgentUpdate<'static> {
 }
 
 fn component(status: ComponentStatus) -> Batch<'static> {
-    let component = ComponentUpdate { name: "db".into(), index: 0, status, details: None, metrics: vec![] };
+    let component =
+        ComponentUpdate { name: "db".into(), index: 0, status, details: None, metrics: vec![], custom: vec![] };
     Batch { project: "shop".into(), components: vec![component], ..Batch::default() }
 }

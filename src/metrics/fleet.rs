@@ -3,6 +3,7 @@
 //! Unknown values have no series. Series of closed label sets start at 0 once any value of their family is known.
 
 mod agents;
+mod custom;
 mod projects;
 
 use super::format::ExpositionFormat;
@@ -25,6 +26,7 @@ pub fn write_fleet<'a>(
     projects::write(&mut writer, snapshot);
     write_alerts(&mut writer, alerts);
     write_sources(&mut writer, snapshot);
+    custom::write(&mut writer, snapshot);
     writer.is_open()
 }
 

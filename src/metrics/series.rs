@@ -243,7 +243,7 @@ impl SeriesLine<'_, '_> {
 
 /// Writes an escaped label value; both formats escape alike.
 #[inline]
-fn write_escaped(out: &mut Vec<u8>, value: &str) {
+pub(super) fn write_escaped(out: &mut Vec<u8>, value: &str) {
     if !value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
         out.extend_from_slice(value.as_bytes());
         return;

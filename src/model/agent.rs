@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ActiveRateLimit, AgentRuns, Count, Sessions, Spending, Sum, Time};
+use super::{ActiveRateLimit, AgentRuns, Count, CustomMetrics, Sessions, Spending, Sum, Time};
 
 /// Rate limits kept per agent: the four kinds of two providers.
 pub const MAX_RATE_LIMITS: usize = 8;
@@ -296,6 +296,9 @@ pub struct Agent {
     /// Its runs, once one was reported; shared with snapshots until they change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runs: Option<Arc<AgentRuns>>,
+    /// Its custom metrics; shared with snapshots until they change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<Arc<CustomMetrics>>,
 }
 
 fn empty() -> Arc<str> {
@@ -360,6 +363,7 @@ impl Agent {
             spending: None,
             sessions: None,
             runs: None,
+            custom: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Time;
+use super::{CustomMetrics, Time};
 
 /// The status that a component reports, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -105,6 +105,9 @@ pub struct Component {
     pub details: Option<Arc<str>>,
     /// Numbers that it reported, by name.
     pub metrics: Vec<(Arc<str>, f64)>,
+    /// Its custom metrics, those numbers included; shared with snapshots until they change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<Arc<CustomMetrics>>,
     /// When it was last reported.
     pub last_seen: Time,
 }

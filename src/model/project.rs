@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Count, Health, Sum, Time};
+use super::{Count, CustomMetrics, Health, Sum, Time};
 
 /// The project of a report that names none.
 pub const DEFAULT_PROJECT: &str = "default";
@@ -143,6 +143,9 @@ pub struct Project {
     /// Agents that the configuration expects and that are missing, with the time since when.
     #[serde(default)]
     pub missing: Arc<[(Arc<str>, Time)]>,
+    /// Its custom metrics that are of no agent or component.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom: Option<Arc<CustomMetrics>>,
     /// Sums over its agents.
     pub totals: Totals,
     /// Usage by model.

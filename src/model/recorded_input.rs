@@ -13,6 +13,8 @@ pub enum RecordedInput {
     State(Bytes),
     /// The body of `POST /api/usage`.
     Usage(Bytes),
+    /// The body of `POST /api/metrics`.
+    Metrics(Bytes),
     /// A decoded hook.
     Hook(Hook),
     /// The outcome of a poll.

@@ -26,11 +26,13 @@ pub enum InputKind {
     Callback,
     /// Runs that began or ended.
     Runs,
+    /// Custom metrics.
+    Custom,
 }
 
 impl InputKind {
     /// All kinds, in the order of the variants.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::State,
         Self::Usage,
         Self::Hooks,
@@ -41,6 +43,7 @@ impl InputKind {
         Self::Logs,
         Self::Callback,
         Self::Runs,
+        Self::Custom,
     ];
 
     /// The label value.
@@ -56,6 +59,7 @@ impl InputKind {
             Self::Logs => "logs",
             Self::Callback => "callback",
             Self::Runs => "runs",
+            Self::Custom => "custom",
         }
     }
 
@@ -66,12 +70,15 @@ impl InputKind {
             Temporality, Time, TooLarge, UsageOwner, Value,
         };
         match self {
-            Self::State => &[Malformed, TooLarge, Busy, Name, Status, Value, Limit, SeriesCap, UsageOwner, Late],
+            Self::State => {
+                &[Malformed, TooLarge, Busy, Name, Status, Value, Limit, SeriesCap, UsageOwner, Late, Conflict, Labels]
+            }
             Self::Usage => &[Malformed, TooLarge, Busy, Name, Value, Limit, SeriesCap, UsageOwner, Duplicate],
             Self::Hooks => &[Malformed, TooLarge, Busy, SeriesCap],
-            Self::Poll => &[Name, Status, Value, Limit, SeriesCap, UsageOwner],
+            Self::Poll => &[Name, Status, Value, Limit, SeriesCap, UsageOwner, Conflict, Labels],
             Self::Telemetry => &[SeriesCap, UsageOwner],
             Self::Runs => &[SeriesCap],
+            Self::Custom => &[Malformed, TooLarge, Busy, Name, Value, Limit, SeriesCap, Conflict, Labels],
             Self::Metrics => &[
                 Malformed,
                 TooLarge,

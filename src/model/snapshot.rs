@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::sidecar_part::SidecarPart;
-use super::{Agent, Component, Project, Slab, Source, Time, WallClock};
+use super::{Agent, Component, CustomFamilies, Project, Slab, Source, Time, WallClock};
 
 /// The budgets of each agent; `None` is no budget.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub budgets: Budgets,
     /// When the budgets' day ends.
     pub day_ends: Time,
+    /// The families of custom metrics.
+    pub custom: Arc<CustomFamilies>,
     /// Series rejected because of the series cap.
     pub series_dropped: u64,
     /// Whether rules are evaluated and sources polled.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AgentStatus, ComponentStatus, RateLimitHit, Rejected, SourceError, Time};
+use super::{AgentStatus, ComponentStatus, CustomUpdate, RateLimitHit, Rejected, SourceError, Time};
 
 /// An update of a field that can be cleared.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -105,6 +105,8 @@ pub struct ComponentUpdate<'a> {
     pub details: Option<Cow<'a, str>>,
     /// Numbers that it reports, by name.
     pub metrics: Vec<(Cow<'a, str>, f64)>,
+    /// Those that it reports with labels, a type or a `ttl`.
+    pub custom: Vec<CustomUpdate>,
 }
 
 /// States that were reported together, all of one project.

@@ -1,4 +1,4 @@
-//! Pushes of state and usage. Large bodies are decoded on a blocking thread, so that hooks do not wait for them.
+//! Pushes of state, usage and custom metrics. Large bodies are decoded on a blocking thread, so that hooks do not wait for them.
 
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use super::connections::RequestBody;
 use super::error::{ApiError, json as json_answer};
 use crate::engine::Accepted;
 use crate::engine::handle::DecodePermit;
-use crate::ingest::{PushDecodeError, decode_pushed_state, decode_pushed_usage};
+use crate::ingest::{PushDecodeError, decode_pushed_metrics, decode_pushed_state, decode_pushed_usage};
 use crate::model::{InputKind, RejectReason};
 
 /// `POST /api/state`.
@@ -21,6 +21,11 @@ pub(super) async fn state(context: &ServerContext, request: Request<RequestBody>
 /// `POST /api/usage`.
 pub(super) async fn usage(context: &ServerContext, request: Request<RequestBody>) -> Response {
     answer(context, InputKind::Usage, push_usage(context, request).await)
+}
+
+/// `POST /api/metrics`.
+pub(super) async fn metrics(context: &ServerContext, request: Request<RequestBody>) -> Response {
+    answer(context, InputKind::Custom, push_metrics(context, request).await)
 }
 
 /// The response to a push.
@@ -47,6 +52,12 @@ async fn push_usage(context: &ServerContext, request: Request<RequestBody>) -> R
     let body = context.bodies.read(request).await?;
     let (usage, turn) = decoded(context, InputKind::Usage, body, decode_pushed_usage).await?;
     Ok(context.engine.push_usage(usage, turn).await?)
+}
+
+async fn push_metrics(context: &ServerContext, request: Request<RequestBody>) -> Result<Accepted, ApiError> {
+    let body = context.bodies.read(request).await?;
+    let (metrics, turn) = decoded(context, InputKind::Custom, body, decode_pushed_metrics).await?;
+    Ok(context.engine.push_metrics(metrics, turn).await?)
 }
 
 /// The decoded body, and the permit if it is a large one.

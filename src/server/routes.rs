@@ -83,6 +83,7 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         Route::post("/agents/{id}/{name}/invoke", Ingest, invoke::invoke_named, "the same, by project and name"),
         Route::direct("/api/state", Dispatch::State, "push the state of agents and components"),
         Route::direct("/api/usage", Dispatch::Usage, "push usage increments"),
+        Route::direct("/api/metrics", Dispatch::Metrics, "push custom metrics"),
     ];
     let hook =
         |tool: &&'static HookTool| Route::direct(tool.path, Dispatch::Hook(tool), "receive a hook event of the tool");
@@ -131,6 +132,8 @@ pub(super) enum Dispatch {
     State,
     /// To the handler of usage pushes.
     Usage,
+    /// To the handler of custom metrics.
+    Metrics,
     /// To the handler of hooks.
     Hook(&'static HookTool),
     /// To the handler of LiteLLM's callbacks.
@@ -317,6 +320,7 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<RequestBody>, c
     match dispatch {
         Dispatch::State => pushes::state(context, request).await,
         Dispatch::Usage => pushes::usage(context, request).await,
+        Dispatch::Metrics => pushes::metrics(context, request).await,
         Dispatch::Hook(tool) => hooks::answer(context, tool, request).await,
         Dispatch::Callback => callbacks::answer(context, request).await.unwrap_or_else(ApiError::into_response),
         Dispatch::Router | Dispatch::Export(_) => {
@@ -417,12 +421,12 @@ mod tests {
         for (paths, expected) in [
             ("/metrics", "RRAAAAA"),
             ("/-/healthy /-/ready", "-------"),
-            ("/api/state /api/usage /hooks/claude-code /hooks/litellm", "rriiiii"),
+            ("/api/state /api/usage /api/metrics /hooks/claude-code /hooks/litellm", "rriiiii"),
             ("/v1/metrics /v1/traces /v1/logs", "iiiiiii"),
             ("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", "iiiiiii"),
             ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", "iiiiiii"),
             ("/opentelemetry.proto.collector.logs.v1.LogsService/Export", "iiiiiii"),
-            ("/ /api/status /api/metrics /api/alerts /api/telemetry /api/openapi.json", "rraaaaa"),
+            ("/ /api/status /api/alerts /api/telemetry /api/openapi.json", "rraaaaa"),
             ("/api/alerts/0123456789abcdef/why /api/alerts/0123456789abcdef/ack", "rraaaaa"),
             ("/api/silences /api/silences/x /-/reload /api/monitoring/start /api/monitoring/stop", "rraaaaa"),
             ("/api/traces", "rriaaaa"),

@@ -74,7 +74,7 @@ impl Recorder {
     /// Queues an input without waiting. When the queue is full it is dropped and counted.
     pub fn record(&self, now: Time, input: RecordedInput) {
         let size = match &input {
-            RecordedInput::State(body) | RecordedInput::Usage(body) => body.len(),
+            RecordedInput::State(body) | RecordedInput::Usage(body) | RecordedInput::Metrics(body) => body.len(),
             RecordedInput::Poll { result, .. } => result.iter().flatten().map(String::len).sum(),
             RecordedInput::Hook(_)
             | RecordedInput::Runs(_)

@@ -22,6 +22,14 @@ const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;q=0.75,applicat
 /// A name that needs every escape of the formats, or looks like one.
 const AWKWARD: &str = r#"a"b\c{d}=e,f 🤖 \n #g"#;
 
+/// The families of custom metrics on a full page.
+const CUSTOM: [&str; 4] = [
+    "orchestrator_custom_jobs_total",
+    "orchestrator_custom_lag",
+    "orchestrator_custom_pool_size",
+    "orchestrator_custom_queue_length",
+];
+
 pub(crate) fn trials() -> Vec<Case> {
     vec![
         trial("metrics: promtool finds no problem in a full page", &[Need::Promtool], promtool_is_silent),
@@ -81,6 +89,13 @@ fn full_page() -> (Setup, Lookout) {
     }
     let usage = json!({"project": "shop", "usage": [{"agent": "biller", "model": "m", "input": 5, "output": 6}]});
     assert_eq!(lookout.post("/api/usage", &usage).status, 200);
+    let custom = json!({"project": "shop", "metrics": [
+        {"name": "queueLength", "value": 2.5, "agent": AWKWARD, "labels": {"Queue": AWKWARD}},
+        {"name": "jobs", "kind": "counter", "value": 1e18, "labels": {"pool": "a"}},
+        {"name": "jobs_total", "value": 4, "labels": {"pool": "b"}},
+        {"name": "lag", "value": -0.25, "component": "DatabaseManager"}]});
+    let answer = lookout.post("/api/metrics", &custom);
+    assert_eq!(answer.json(), json!({"accepted": 4}), "{}", answer.text());
     let failed = json!({"project": "shop", "agents": [{"name": "broken", "status": "failed"}]});
     assert_eq!(lookout.post("/api/state", &failed).status, 200);
     report_runs(&lookout, 21);
@@ -164,8 +179,10 @@ fn every_family_is_there() {
     for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, _) = line.split_once(' ').expect("a name and a type");
         assert!(typed.insert(name), "{name} is there twice");
-        assert!(FAMILIES.iter().any(|family| family.name == name), "{name} is not in the table");
+        let is_known = FAMILIES.iter().any(|family| family.name == name) || CUSTOM.contains(&name);
+        assert!(is_known, "{name} is not in the table");
     }
+    assert!(CUSTOM.iter().all(|name| typed.contains(name)), "{CUSTOM:?} are on the page");
     for family in FAMILIES {
         let sampled = page.lines().any(|line| {
             let name = line.split(['{', ' ']).next().unwrap_or_default();
@@ -174,7 +191,9 @@ fn every_family_is_there() {
         assert!(sampled && typed.contains(family.name), "no sample of {}", family.name);
     }
     // Every label of the table, and no other.
-    for line in page.lines().filter(|line| !line.starts_with('#') && !line.contains("🤖")) {
+    let is_own =
+        |line: &&str| !line.starts_with('#') && !line.contains("🤖") && !line.starts_with("orchestrator_custom_");
+    for line in page.lines().filter(is_own) {
         let (name, rest) = line.split_once(['{', ' ']).expect("a sample");
         let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
         let family = FAMILIES.iter().find(|family| family.name == name || family.name == base);

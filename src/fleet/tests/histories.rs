@@ -132,6 +132,7 @@ proptest! {
                         status: ComponentStatus::ALL[usize::from(*status)],
                         details: None,
                         metrics: vec![],
+                        custom: vec![],
                     });
                     let ttl = (ttl > 0).then(|| Duration::from_secs(u64::from(ttl) * 40));
                     watch.push_batch(seconds, Batch {

@@ -98,7 +98,14 @@ fn an_agent_that_reports_in_time_is_never_stale() {
 #[test]
 fn components_expire() {
     let mut watch = TestFleet::new(settings());
-    let component = |status| ComponentUpdate { name: "db".into(), index: 0, status, details: None, metrics: vec![] };
+    let component = |status| ComponentUpdate {
+        name: "db".into(),
+        index: 0,
+        status,
+        details: None,
+        metrics: vec![],
+        custom: vec![],
+    };
     let report = |status| Batch { components: vec![component(status)], ..batch(false, &[]) };
     watch.push_batch(0, report(ComponentStatus::Ok));
     watch.push_batch(100, report(ComponentStatus::Error));
@@ -238,8 +245,14 @@ fn batches_of_too_many_projects_are_rejected() {
     for number in 0..1_000 {
         watch.push_batch(0, Batch { project: format!("p{number}").into(), ..Batch::default() });
     }
-    let component =
-        ComponentUpdate { name: "db".into(), index: 0, status: ComponentStatus::Ok, details: None, metrics: vec![] };
+    let component = ComponentUpdate {
+        name: "db".into(),
+        index: 0,
+        status: ComponentStatus::Ok,
+        details: None,
+        metrics: vec![],
+        custom: vec![],
+    };
     let outcome = watch.push_batch(1, Batch { components: vec![component], ..batch(false, &["a"]) });
     assert_eq!((outcome.accepted, outcome.reasons.as_slice()), (0, [(RejectReason::SeriesCap, 2)].as_slice()));
 }

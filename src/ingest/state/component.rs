@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 
 use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess};
+use serde_json::Value;
 
 use crate::decode::read::{JsonVisitor, KeySeed, Scalar, UnexpectedValue, VisitorSeed};
 use crate::ingest::draft::{ItemError, ItemLocation, reject};
+use crate::ingest::metrics::{ComponentMetric, component_metric};
 use crate::ingest::{MAX_REASON, MAX_TEXT};
-use crate::model::{ComponentStatus, ComponentUpdate, RejectReason, Rejected};
+use crate::model::{ComponentStatus, ComponentUpdate, CustomUpdate, RejectReason, Rejected};
 use crate::text;
 
 /// Most components in one batch.
@@ -59,7 +61,7 @@ impl<'de> JsonVisitor<'de> for ComponentList<'_, 'de> {
 impl<'a> ComponentList<'_, 'a> {
     /// Adds a component without its invalid values; one with an invalid name or status is rejected.
     fn add(&mut self, index: usize, item: ComponentDraft<'a>) {
-        let ComponentDraft { name, status, details, metrics, surplus, mut errors } = item;
+        let ComponentDraft { name, status, details, metrics, custom, surplus, mut errors } = item;
         let missing = |field, reason, error: &str| ItemError { field, reason, error: error.to_owned() };
         if errors.iter().all(|item_error| !item_error.field.is_empty()) {
             let has = |field| errors.iter().any(|item_error| item_error.field == field);
@@ -82,7 +84,7 @@ impl<'a> ComponentList<'_, 'a> {
             reject(self.rejected, place, name.as_deref().unwrap_or_default(), item_error);
         }
         if let (Some(name), Some(status)) = (name, status) {
-            self.components.push(ComponentUpdate { name, index, status, details, metrics });
+            self.components.push(ComponentUpdate { name, index, status, details, metrics, custom });
         }
     }
 }
@@ -93,6 +95,8 @@ struct ComponentDraft<'a> {
     status: Option<ComponentStatus>,
     details: Option<Cow<'a, str>>,
     metrics: Vec<(Cow<'a, str>, f64)>,
+    /// Metrics with labels, a type or a `ttl`.
+    custom: Vec<CustomUpdate>,
     /// Whether there were more than [`MAX_METRICS`].
     surplus: bool,
     /// Invalid values, one for each field.
@@ -176,18 +180,27 @@ struct ComponentMetrics<'x, 'a>(&'x mut ComponentDraft<'a>);
 impl<'de> JsonVisitor<'de> for ComponentMetrics<'_, 'de> {
     fn map<A: MapAccess<'de>>(&mut self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<Scalar<'de>>()? {
-            let value: Scalar<'de> = map.next_value()?;
-            let (Ok(Some(name)), Ok(Some(number))) =
-                (name.text(MAX_TEXT), value.number(f64::MIN..=f64::MAX, UnexpectedValue("a number")))
-            else {
-                // ComponentList send strings and lists among their metrics as well, which are ignored.
+            let value: Value = map.next_value()?;
+            if let (Value::Object(fields), Scalar::Text(name)) = (&value, &name) {
+                if fields.contains_key("value") {
+                    self.add(Some(name), &value);
+                }
                 continue;
-            };
-            if self.0.metrics.len() < MAX_METRICS {
-                self.0.metrics.push((name, number));
-            } else {
-                self.0.surplus = true;
             }
+            let number = Scalar::from(&value).number(f64::MIN..=f64::MAX, UnexpectedValue("a number"));
+            // Components send text and lists among their metrics as well, which are ignored.
+            if let (Ok(Some(name)), Ok(Some(number))) = (name.text(MAX_TEXT), number)
+                && self.has_room()
+            {
+                self.0.metrics.push((name, number));
+            }
+        }
+        Ok(())
+    }
+
+    fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
+        while let Some(item) = list.next_element::<Value>()? {
+            self.add(None, &item);
         }
         Ok(())
     }
@@ -195,9 +208,32 @@ impl<'de> JsonVisitor<'de> for ComponentMetrics<'_, 'de> {
     fn scalar<E: Error>(&mut self, value: Scalar<'de>) -> Result<(), E> {
         if value != Scalar::Null {
             let item_error =
-                ItemError::invalid_value("metrics", &value.shown(), UnexpectedValue("an object of numbers"));
+                ItemError::invalid_value("metrics", &value.shown(), UnexpectedValue("an object of numbers, or a list"));
             self.0.add_error(item_error);
         }
         Ok(())
+    }
+}
+
+impl ComponentMetrics<'_, '_> {
+    /// Adds a metric that is an object.
+    fn add(&mut self, name: Option<&str>, item: &Value) {
+        if !self.has_room() {
+            return;
+        }
+        let (metric, errors) = component_metric(name, item);
+        self.0.errors.extend(errors);
+        match metric {
+            Some(ComponentMetric::Plain(name, value)) => self.0.metrics.push((Cow::Owned(name), value)),
+            Some(ComponentMetric::Custom(metric)) => self.0.custom.push(*metric),
+            None => {}
+        }
+    }
+
+    /// Whether another metric fits. Rejected ones take room too, so that a hostile component costs little.
+    fn has_room(&mut self) -> bool {
+        let has_room = self.0.metrics.len() + self.0.custom.len() + self.0.errors.len() < MAX_METRICS;
+        self.0.surplus |= !has_room;
+        has_room
     }
 }

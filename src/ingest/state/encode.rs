@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::ingest::metrics::encode_metric;
 use crate::model::update::RateLimitUpdate;
 use crate::model::{AgentUpdate, Batch, ComponentUpdate, Patch, TokenType, duration};
 
@@ -141,9 +142,13 @@ fn component(update: &ComponentUpdate<'_>) -> Value {
     fields.known("name", Some(&update.name));
     fields.known("status", Some(update.status.as_str()));
     fields.known("details", update.details.as_ref());
-    let metrics: Map<String, Value> =
-        update.metrics.iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
-    fields.known("metrics", (!metrics.is_empty()).then_some(metrics));
+    if !update.custom.is_empty() {
+        let plain = update.metrics.iter().map(|(name, value)| json!({"name": name, "value": value}));
+        fields.known("metrics", Some(plain.chain(update.custom.iter().map(encode_metric)).collect::<Value>()));
+    } else if !update.metrics.is_empty() {
+        let plain = update.metrics.iter().map(|(name, value)| (name.to_string(), json!(value)));
+        fields.known("metrics", Some(plain.collect::<Map<_, _>>()));
+    }
     Value::Object(fields.0)
 }
 
@@ -154,7 +159,7 @@ mod tests {
     use super::*;
     use crate::ingest::decode_state;
     use crate::model::update::Ordinal;
-    use crate::model::{AgentStatus, ComponentStatus, Time};
+    use crate::model::{AgentStatus, ComponentStatus, CustomKind, CustomUpdate, Time};
 
     fn now() -> Time {
         Time::from_millis(1_767_225_600_000)
@@ -244,15 +249,26 @@ mod tests {
             project in text(), complete in any::<bool>(), ttl in proptest::option::of(1..2_000_000_000_u64),
             ordinal in proptest::option::of((text(), 0..1_u64 << 50)),
             agents in proptest::collection::vec(agents(), 0..3),
-            components in proptest::collection::vec((text(), 0..4_usize, proptest::option::of(text()), 0..3_u8), 0..3),
+            components in proptest::collection::vec((text(), 0..4_usize, proptest::option::of(text()), 0..3_u8, 0..2_u8), 0..3),
         ) {
             let agents = agents.into_iter().enumerate().map(|(index, agent)| AgentUpdate { index, ..agent }).collect();
-            let components = components.into_iter().enumerate().map(|(index, (name, status, details, metrics))| ComponentUpdate {
+            let components = components.into_iter().enumerate().map(|(index, (name, status, details, metrics, custom))| ComponentUpdate {
                 name: name.into(),
                 index,
                 status: ComponentStatus::ALL[status],
                 details: details.map(Into::into),
                 metrics: (0..metrics).map(|it| (format!("m{it}").into(), f64::from(it) / 3.0)).collect(),
+                custom: (0..custom).map(|it| CustomUpdate {
+                    index: 0,
+                    name: format!("c{it}").into(),
+                    kind: CustomKind::Counter,
+                    labels: [("pool".into(), "a".into())].into(),
+                    value: 1.5,
+                    project: None,
+                    agent: None,
+                    component: None,
+                    ttl: Some(std::time::Duration::from_secs(90)),
+                }).collect(),
             });
             let batch = Batch {
                 project: project.into(), complete, ttl: ttl.map(std::time::Duration::from_millis),

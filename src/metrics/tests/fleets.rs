@@ -123,6 +123,7 @@ pub(super) fn component(project: &str, name: &str, status: ComponentStatus) -> C
         status_since: NOW,
         details: None,
         metrics: Vec::new(),
+        custom: None,
         last_seen: NOW,
     }
 }

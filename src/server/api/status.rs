@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use super::totals;
 use crate::engine::{ReceiverView, View};
 use crate::export::ExportHandle;
-use crate::model::{Agent, Component, Count, RateLimit, Snapshot, Time, TokenType};
+use crate::model::custom_metric::full_name;
+use crate::model::{Agent, Component, Count, CustomMetrics, CustomUpdate, RateLimit, Snapshot, Time, TokenType};
 
 /// A list whose elements are built during serialization, since a JSON tree of the whole fleet would need ten times the
 /// memory of its text.
@@ -26,6 +27,7 @@ struct ProjectStatus<'a> {
     name: &'a str,
     health: &'static str,
     missing: Vec<&'a str>,
+    metrics: Map<String, Value>,
     agents: LazyList<'a, Agent>,
     components: LazyList<'a, Component>,
 }
@@ -87,6 +89,7 @@ pub(super) fn of(view: &View, exports: Vec<Value>) -> String {
                 name: &project.name,
                 health: project.health().as_str(),
                 missing: project.missing.iter().map(|(name, _)| &**name).collect(),
+                metrics: metrics(project.custom.as_deref()),
                 agents: LazyList(of_project, &agent_of),
                 components: LazyList(components, &component_of),
             }
@@ -175,6 +178,7 @@ fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
         "rate_limits": agent.rate_limits.iter().map(limits).collect::<Vec<_>>(),
         "day_tokens": agent.day_tokens,
         "day_cost_usd": agent.day_cost_usd,
+        "metrics": metrics(agent.custom.as_deref()),
     })
 }
 
@@ -182,9 +186,21 @@ fn count(count: &Count) -> Option<u64> {
     count.get()
 }
 
+/// The custom metrics by name and labels.
+fn metrics(metrics: Option<&CustomMetrics>) -> Map<String, Value> {
+    let all = metrics.into_iter().flat_map(CustomMetrics::iter);
+    all.map(|series| (series.shown(), json!(series.value.get()))).collect()
+}
+
 fn component(component: &Component, fleet: &Snapshot) -> Value {
-    let metrics: Map<String, Value> =
-        component.metrics.iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
+    // Plain numbers have the names that the component gave them, all others those on `/metrics`.
+    let mut metrics = metrics(component.custom.as_deref());
+    for (name, value) in &component.metrics {
+        if let Some(CustomUpdate { name: family, kind, .. }) = CustomUpdate::plain(name, *value) {
+            metrics.remove(&full_name(&family, kind));
+        }
+        metrics.insert(name.to_string(), json!(value));
+    }
     json!({
         "name": &*component.name,
         "status": component.status.as_str(),

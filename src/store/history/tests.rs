@@ -220,6 +220,7 @@ async fn projects_and_components_are_restored_unless_removed() {
             status_since: START,
             details: None,
             metrics: vec![("pool_size".into(), 10.5)],
+            custom: None,
             last_seen: START,
         });
     }

@@ -55,6 +55,8 @@ struct RecordingLine<'a> {
     state: Option<&'a RawValue>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metrics: Option<&'a RawValue>,
     hook: Option<Hook>,
     runs: Option<Vec<RunSummary>>,
     #[serde(borrow)]
@@ -130,6 +132,7 @@ fn entry(line: &[u8]) -> Option<RecordingEntry> {
     let content = match line {
         RecordingLine { state: Some(state), .. } => EntryContent::Input(RecordedInput::State(body(state))),
         RecordingLine { usage: Some(usage), .. } => EntryContent::Input(RecordedInput::Usage(body(usage))),
+        RecordingLine { metrics: Some(metrics), .. } => EntryContent::Input(RecordedInput::Metrics(body(metrics))),
         RecordingLine { hook: Some(hook), .. } => EntryContent::Input(RecordedInput::Hook(hook)),
         RecordingLine { runs: Some(runs), .. } => EntryContent::Input(RecordedInput::Runs(runs)),
         RecordingLine { poll: Some(poll), .. } => {

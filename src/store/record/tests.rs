@@ -29,6 +29,7 @@ fn lines(path: &Path) -> (Vec<String>, u64) {
             EntryContent::Dropped(count) => format!("dropped {count}"),
             EntryContent::Input(RecordedInput::State(body)) => format!("state {}", text(&body)),
             EntryContent::Input(RecordedInput::Usage(body)) => format!("usage {}", text(&body)),
+            EntryContent::Input(RecordedInput::Metrics(body)) => format!("metrics {}", text(&body)),
             EntryContent::Input(RecordedInput::Hook(hook)) => {
                 format!("hook {} {} {:?}", hook.project, hook.agent, hook.event)
             }
@@ -62,6 +63,7 @@ async fn recorded_input_is_read_back() {
     let recorder = Recorder::open(&path, 1 << 20, at(0)).expect("a recorder");
     recorder.record(at(1), state("{\n  \"agents\": [{\"name\": \"a\\nb\"}]\r\n}"));
     recorder.record(at(2), RecordedInput::Usage(r#"{"usage": []}"#.into()));
+    recorder.record(at(2), RecordedInput::Metrics(r#"{"metrics": []}"#.into()));
     let step = SessionEvent::PermissionRequested("Bash".into());
     let (project, agent, agent_type) = ("shop".into(), "a\"b".into(), "claude-code".into());
     let (session, retry_at) = (u64::MAX, None);
@@ -105,6 +107,7 @@ async fn recorded_input_is_read_back() {
         "0 start",
         "1 state {   \"agents\": [{\"name\": \"a\\nb\"}]  }",
         "2 usage {\"usage\": []}",
+        "2 metrics {\"metrics\": []}",
         "2 hook shop a\"b PermissionRequested(\"Bash\")",
         "3 runs a\"b 07070707070707070707070707070707 abandoned",
         "3 poll o\"r {\"agents\":[]} {\"project\":\"q\"}",

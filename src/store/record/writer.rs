@@ -101,6 +101,7 @@ impl RecordingWriter {
         match input {
             RecordedInput::State(body) => self.compose_body(at, "state", body),
             RecordedInput::Usage(body) => self.compose_body(at, "usage", body),
+            RecordedInput::Metrics(body) => self.compose_body(at, "metrics", body),
             RecordedInput::Hook(hook) => self.compose_value(&json!({"at": at, "hook": hook})),
             RecordedInput::Runs(runs) => self.compose_value(&json!({"at": at, "runs": runs})),
             RecordedInput::Poll { source, result: Ok(states) } => {
