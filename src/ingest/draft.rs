@@ -1,6 +1,9 @@
 //! The state of one agent while it is read: which values are valid for each field, and the errors of those that are not.
 
 use std::borrow::Cow;
+use std::time::Duration;
+
+use serde::de::{IgnoredAny, SeqAccess};
 
 use super::fields::AgentField;
 use super::{MAX_AGENTS, MAX_DETAILED_REJECTIONS, MAX_REASON, MAX_TEXT};
@@ -8,12 +11,14 @@ use crate::decode::limits::is_about_limit;
 use crate::decode::read::{Scalar, UnexpectedValue, shown};
 use crate::decode::{retry, words};
 use crate::model::update::RateLimitUpdate;
-use crate::model::{AgentStatus, AgentUpdate, Patch, RateLimitHit, RejectReason, Rejected, Time};
+use crate::model::{AgentStatus, AgentUpdate, Patch, RateLimitHit, RejectReason, Rejected, Time, duration};
 use crate::text;
 use crate::text::names;
 
 /// Most rate limits of one agent.
 pub(super) const MAX_RATE_LIMITS: usize = 16;
+/// The longest `ttl`.
+const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// Most errors of one item that are kept.
 const MAX_ERRORS: usize = 32;
 
@@ -93,6 +98,31 @@ pub(super) fn reject(rejected: &mut Vec<Rejected>, place: ItemLocation, name: &s
         rejected.push(Rejected { list: place.list, index: place.index, name: shown(name), field, reason, error });
     } else if rejected.len() < MAX_AGENTS {
         rejected.push(Rejected::unnamed(reason));
+    }
+}
+
+/// Skips the rest of a list; returns the number of its elements.
+pub(super) fn skip<'de, A: SeqAccess<'de>>(list: &mut A) -> Result<usize, A::Error> {
+    let mut count = 0;
+    while list.next_element::<IgnoredAny>()?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// The value of `ttl`; `None` for null.
+pub(super) fn ttl(value: &Scalar<'_>) -> Result<Option<Duration>, ItemError> {
+    let ttl = match value {
+        Scalar::Text(text) => duration::parse(text).ok(),
+        Scalar::Null => return Ok(None),
+        _ => value.seconds().ok().flatten(),
+    };
+    match ttl {
+        Some(ttl) if !ttl.is_zero() && ttl <= MAX_TTL => Ok(Some(ttl)),
+        _ => {
+            let expected = UnexpectedValue("seconds or a duration such as 5m, more than 0 and at most 30d");
+            Err(ItemError::invalid_value("ttl", &value.shown(), expected))
+        }
     }
 }
 

@@ -9,8 +9,7 @@ use std::time::Duration;
 use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::{Map, Value, json};
 
-use super::draft::{ItemError, ItemLocation, reject};
-use super::state::{skip, ttl};
+use super::draft::{ItemError, ItemLocation, reject, skip, ttl};
 use super::{MAX_AGENTS, MAX_TEXT, PushDecodeError};
 use crate::decode::read::{JsonVisitor, Scalar, UnexpectedValue, VisitorSeed, shown};
 use crate::decode::words;

@@ -9,25 +9,22 @@ mod encode;
 mod ordinal;
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 
 use self::component::ComponentList;
 pub use self::encode::encode_state;
 use self::ordinal::OrdinalDraft;
-use super::draft::{AgentDraft, ItemError, ItemLocation, MAX_RATE_LIMITS, reject};
+use super::draft::{AgentDraft, ItemError, ItemLocation, MAX_RATE_LIMITS, reject, skip, ttl};
 use super::fields::{CounterGroup, KeyMeaning};
 use super::{MAX_AGENTS, MAX_TEXT, PushDecodeError};
 use crate::decode::read::{JsonVisitor, KeySeed, Scalar, UnexpectedValue, VisitorSeed};
 use crate::decode::words;
 use crate::model::update::RateLimitUpdate;
-use crate::model::{AgentUpdate, Batch, DEFAULT_PROJECT, RejectReason, Time, duration};
+use crate::model::{AgentUpdate, Batch, DEFAULT_PROJECT, RejectReason, Time};
 use crate::text;
 use crate::text::names;
 
-/// The longest `ttl`.
-const MAX_TTL: Duration = Duration::from_secs(30 * 86_400);
 /// The size of a typical agent in JSON, in bytes, to estimate how many there are.
 const TYPICAL_AGENT: usize = 256;
 
@@ -193,22 +190,6 @@ fn complete(value: &Scalar<'_>) -> Result<bool, ItemError> {
     Ok(flag.unwrap_or(false))
 }
 
-/// The value of `ttl`; `None` for null.
-pub(super) fn ttl(value: &Scalar<'_>) -> Result<Option<Duration>, ItemError> {
-    let ttl = match value {
-        Scalar::Text(text) => duration::parse(text).ok(),
-        Scalar::Null => return Ok(None),
-        _ => value.seconds().ok().flatten(),
-    };
-    match ttl {
-        Some(ttl) if !ttl.is_zero() && ttl <= MAX_TTL => Ok(Some(ttl)),
-        _ => {
-            let expected = UnexpectedValue("seconds or a duration such as 5m, more than 0 and at most 30d");
-            Err(ItemError::invalid_value("ttl", &value.shown(), expected))
-        }
-    }
-}
-
 struct AgentList<'x, 'a> {
     body: &'x mut StateBodyReader<'a>,
     listed: &'x mut bool,
@@ -244,15 +225,6 @@ impl<'de> JsonVisitor<'de> for AgentList<'_, 'de> {
         }
         Ok(())
     }
-}
-
-/// Skips the rest of a list; returns the number of its elements.
-pub(super) fn skip<'de, A: SeqAccess<'de>>(list: &mut A) -> Result<usize, A::Error> {
-    let mut count = 0;
-    while list.next_element::<IgnoredAny>()?.is_some() {
-        count += 1;
-    }
-    Ok(count)
 }
 
 impl<'de> JsonVisitor<'de> for AgentDraft<'de> {

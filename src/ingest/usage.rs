@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 use serde::de::{DeserializeSeed as _, Error, IgnoredAny, MapAccess, SeqAccess};
 
-use super::draft::{AgentDraft, DraftResult, ItemError, ItemLocation, numbered, reject};
+use super::draft::{AgentDraft, DraftResult, ItemError, ItemLocation, numbered, reject, skip};
 use super::fields::{AgentField, CounterGroup, KeyMeaning};
-use super::state::{CounterReader, project, skip};
+use super::state::{CounterReader, project};
 use super::{MAX_AGENTS, PushDecodeError};
 use crate::decode::read::{JsonVisitor, KeySeed, Scalar, UnexpectedValue, VisitorSeed};
 use crate::model::{DEFAULT_PROJECT, Patch, RejectReason, Rejected, Time, UsageUpdate};

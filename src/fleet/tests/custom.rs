@@ -201,7 +201,7 @@ fn each_agent_and_each_name_has_a_limit() {
 
 /// What a client sends, or what happens.
 #[derive(Clone, Debug)]
-enum Step {
+enum CustomStep {
     Send(CustomUpdate),
     Push(u8),
     Remove,
@@ -209,7 +209,7 @@ enum Step {
     Restart,
 }
 
-fn steps() -> impl Strategy<Value = Step> {
+fn steps() -> impl Strategy<Value = CustomStep> {
     let update = (0..4_u8, 0..3_u8, 0..3_u8, 0.0..9.0_f64, proptest::option::of(1..5_000_u64)).prop_map(
         |(name, label, subject, value, ttl)| {
             let name = ["x", "y", "x_total", "y_total"][usize::from(name)];
@@ -223,11 +223,11 @@ fn steps() -> impl Strategy<Value = Step> {
         },
     );
     prop_oneof![
-        8 => update.prop_map(Step::Send),
-        2 => (0..4_u8).prop_map(Step::Push),
-        1 => Just(Step::Remove),
-        3 => (1..2_000_u16).prop_map(Step::Wait),
-        1 => Just(Step::Restart),
+        8 => update.prop_map(CustomStep::Send),
+        2 => (0..4_u8).prop_map(CustomStep::Push),
+        1 => Just(CustomStep::Remove),
+        3 => (1..2_000_u16).prop_map(CustomStep::Wait),
+        1 => Just(CustomStep::Restart),
     ]
 }
 
@@ -241,13 +241,13 @@ proptest! {
         let (mut now, mut counters) = (0, BTreeMap::new());
         for step in steps {
             match step {
-                Step::Send(update) => _ = test.metrics(now, &[update]),
-                Step::Push(count) => {
+                CustomStep::Send(update) => _ = test.metrics(now, &[update]),
+                CustomStep::Push(count) => {
                     let names: Vec<(&'static str, f64)> =
                         ["x", "y", "x_total"].into_iter().take(count.into()).map(|name| (name, f64::from(count))).collect();
                     test.push_batch(now, component(&names, Vec::new()));
                 }
-                Step::Remove => {
+                CustomStep::Remove => {
                     test.push_batch(now, Batch {
                         project: "shop".into(), complete: true, agents: vec![named("a")], ..Batch::default()
                     });
@@ -255,11 +255,11 @@ proptest! {
                     test.fleet.clear_changes();
                     counters.retain(|name: &String, _| !name.starts_with("a "));
                 }
-                Step::Wait(seconds) => {
+                CustomStep::Wait(seconds) => {
                     now += i64::from(seconds);
                     test.until(now);
                 }
-                Step::Restart => {
+                CustomStep::Restart => {
                     let state = test.fleet.state();
                     let projects: Vec<String> =
                         state.projects.iter().map(|it| serde_json::to_string(&**it).unwrap()).collect();

@@ -6,7 +6,7 @@ use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::Value;
 
 use crate::decode::read::{JsonVisitor, KeySeed, Scalar, UnexpectedValue, VisitorSeed};
-use crate::ingest::draft::{ItemError, ItemLocation, reject};
+use crate::ingest::draft::{ItemError, ItemLocation, reject, skip};
 use crate::ingest::metrics::{ComponentMetric, component_metric};
 use crate::ingest::{MAX_REASON, MAX_TEXT};
 use crate::model::{ComponentStatus, ComponentUpdate, CustomUpdate, RejectReason, Rejected};
@@ -37,7 +37,7 @@ impl<'de> JsonVisitor<'de> for ComponentList<'_, 'de> {
             }
             self.add(index, item);
         }
-        let more = super::skip(&mut list)?;
+        let more = skip(&mut list)?;
         if more > 0 {
             reject(
                 self.rejected,
