@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use std::time::Duration;
+
 use super::*;
 use crate::model::update::Ordinal;
 use crate::model::{AgentStatus, AgentUpdate, ComponentStatus, InputKind, Patch};
