@@ -1,4 +1,5 @@
-//! `lookout pipe`: passes an agent's output through byte for byte and reports the agent's state to a sidecar.
+//! `lookout pipe`: passes an agent's output through byte for byte and reports the agent's state and its runs to a
+//! sidecar.
 //!
 //! Three threads, so that a slow sidecar never delays the agent's output: this one copies (`copy`), another one parses
 //! ([`crate::cli::pipe::stream`]), a third one reports (`report`). Copying waits for parsing only where token counts
@@ -7,6 +8,7 @@
 mod copy;
 mod lane;
 mod report;
+mod runs;
 mod signals;
 pub mod stream;
 
@@ -22,6 +24,7 @@ use tokio::sync::watch;
 
 use self::lane::LaneChannels;
 use self::report::{RunSnapshot, StateReporter};
+use self::runs::SharedTurns;
 use self::signals::PipeSignals;
 use self::stream::skim::{Keep, Piece, Skimmer};
 use self::stream::{StreamEnding, StreamFormat, StreamReader};
@@ -119,15 +122,24 @@ fn name(text: &str) -> Result<String, String> {
 pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     args.reach.base(env)?;
     let signals = PipeSignals::install_handlers()?;
-    let reader = StreamReader::new(args.format.into(), patterns(args, env), args.task.as_deref());
+    let mut reader = StreamReader::new(args.format.into(), patterns(args, env), args.task.as_deref());
+    reader.start(Clock::system().wall());
+    let turns = SharedTurns::default();
     let (keep, documents) = (reader.keep(), reader.reads_documents());
     let (seen, latest) = watch::channel(RunSnapshot::new(&reader));
     let ending = Arc::new(OnceLock::new());
 
     let needs = Arc::new(OnceLock::new());
     let (mut lane, incoming, used) = LaneChannels::new(Arc::clone(&needs));
-    let parser =
-        StreamParser { reader, seen: seen.clone(), used, needs, signals: signals.clone(), clock: Clock::system() };
+    let parser = StreamParser {
+        reader,
+        seen: seen.clone(),
+        turns: turns.clone(),
+        used,
+        needs,
+        signals: signals.clone(),
+        clock: Clock::system(),
+    };
     thread::Builder::new().name("parse".to_owned()).spawn({
         let ending = Arc::clone(&ending);
         move || parser.run(&incoming, &ending)
@@ -135,7 +147,7 @@ pub(super) fn run(args: &PipeArgs, env: &Environment) -> anyhow::Result<ExitCode
 
     let (is_over, copier) = (Arc::new(AtomicBool::new(false)), thread::current());
     let is_reported = Arc::clone(&is_over);
-    let reporter = StateReporter::new(args, env);
+    let reporter = StateReporter::new(args, env, turns);
     thread::Builder::new().name("report".to_owned()).spawn(move || {
         if let Err(error) = super::wait(reporter.run(seen, latest, signals)) {
             warn(&format!("lookout pipe: state is not reported: {error:#}"));
@@ -174,6 +186,7 @@ fn patterns(args: &PipeArgs, env: &Environment) -> Vec<Pattern> {
 struct StreamParser {
     reader: StreamReader,
     seen: watch::Sender<RunSnapshot>,
+    turns: SharedTurns,
     used: mpsc::SyncSender<Piece>,
     /// Which lines must be read; set once the format is known.
     needs: Arc<OnceLock<Keep>>,
@@ -223,7 +236,9 @@ impl StreamParser {
         self.show(true, false);
     }
 
-    fn show(&self, is_over: bool, is_active: bool) {
+    fn show(&mut self, is_over: bool, is_active: bool) {
+        // Before the state, which wakes the reporter.
+        self.turns.add(self.reader.take_turns());
         let at = is_active.then(|| self.clock.wall());
         self.seen.send_modify(|seen| seen.note(&self.reader, at, is_over));
     }

@@ -106,7 +106,11 @@ impl RunBook {
         if let Some(run) = self.joined(id).filter(|run| place.above.is_none() && is_free(run)) {
             return run;
         }
-        if let Some(run) = node.and_then(|node| self.explicit_run_of_session(node)).filter(|run| is_free(run)) {
+        let of_session = node.and_then(|node| {
+            let own = || node.fields.session.clone();
+            self.explicit_run_of_session(node, &own().or_else(|| trace.session_below(span))?)
+        });
+        if let Some(run) = of_session.filter(|run| is_free(run)) {
             return run;
         }
         let is_explicit_elsewhere = self.runs.get(&id).and_then(|open| open.root).is_some_and(|part| {
@@ -118,9 +122,8 @@ impl RunBook {
 
     /// The run that hooks, requests or `lookout pipe` report of the session of a span, if it was going on when the span
     /// began; of several the one that overlaps the span most.
-    fn explicit_run_of_session(&self, node: &Node) -> Option<TraceId> {
+    fn explicit_run_of_session(&self, node: &Node, session: &Arc<str>) -> Option<TraceId> {
         let agent = node.agent.as_deref();
-        let session = node.fields.session.as_ref()?;
         let (from, to) = (node.started(), node.ended().unwrap_or_else(|| node.started()));
         let is_it = |open: &&OpenRun| {
             // A server lists runs of one session that follow each other.

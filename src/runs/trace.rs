@@ -152,6 +152,8 @@ pub(super) struct OpenTrace {
     /// What the spans of each run add to it.
     pub(super) shares: HashMap<TraceId, Share>,
     responses: HashMap<u64, SpanId>,
+    /// Whether any span names a session.
+    has_session: bool,
     /// When a span last arrived.
     pub(super) last_at: Time,
 }
@@ -211,6 +213,7 @@ impl OpenTrace {
         if let Some(parent) = node.parent.filter(|parent| !self.nodes.contains_key(parent)) {
             self.missing.insert(parent);
         }
+        self.has_session |= node.fields.session.is_some();
         let changes_others = node.begins_run || is_awaited;
         if let Some(response) = node.fields.response {
             self.responses.entry(response).or_insert(id);
@@ -241,6 +244,16 @@ impl OpenTrace {
     /// The agent of a span: its own, else that of the nearest span above it that names one.
     pub(super) fn agent_above(&self, id: SpanId) -> Option<Arc<AgentIdentity>> {
         self.ancestors(id).find_map(|(_, node)| node.agent.as_ref().filter(|agent| agent.is_named).map(Arc::clone))
+    }
+
+    /// The session that a span beneath this one names: Codex' turns do not name it themselves.
+    pub(super) fn session_below(&self, span: SpanId) -> Option<Arc<str>> {
+        if !self.has_session {
+            return None;
+        }
+        let named = self.nodes.iter().filter(|(_, node)| node.fields.session.is_some());
+        let below = named.filter(|(id, _)| self.ancestors(**id).any(|(above, _)| above == span));
+        below.min_by_key(|(id, node)| (node.started_at, **id)).and_then(|(_, node)| node.fields.session.clone())
     }
 
     /// The spans that begin a run: those that are marked, and have no root of the same agent above them. Topmost first,

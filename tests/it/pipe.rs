@@ -3,6 +3,7 @@
 
 mod bad_sidecars;
 mod claude_code;
+mod runs;
 mod signals;
 
 use std::io::{BufReader, Read as _, Write as _};
@@ -59,6 +60,7 @@ pub(crate) fn trials() -> Vec<Case> {
     ];
     trials.extend(signals::trials());
     trials.extend(claude_code::trials());
+    trials.extend(runs::trials());
     trials
 }
 

@@ -1,4 +1,4 @@
-//! Reports the latest state to the sidecar. States in between are skipped; failed requests are retried with back-off.
+//! Reports the latest state to the sidecar, and then its runs. States in between are skipped; failed requests are retried with back-off.
 //!
 //! There is one request at a time. A request that timed out may still be processed later, so each has a sequence number
 //! by which the sidecar ignores outdated ones.
@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::runs::{RunReporter, SharedTurns};
 use super::signals::PipeSignals;
 use super::{LAST_REPORT, PipeArgs};
 use crate::cli::answer;
@@ -94,13 +95,15 @@ pub(super) struct StateReporter {
     /// The id of the run, and the number of reports sent.
     run: String,
     sent: u64,
+    /// Reports the runs.
+    runs: RunReporter,
     /// Created again after a failure, to read a changed token file.
     client: Option<Client>,
 }
 
 impl StateReporter {
     /// A reporter by the arguments and `env`.
-    pub(super) fn new(args: &PipeArgs, env: &Environment) -> Self {
+    pub(super) fn new(args: &PipeArgs, env: &Environment, turns: SharedTurns) -> Self {
         Self {
             agent: args.agent.clone(),
             project: args.project.clone(),
@@ -112,6 +115,7 @@ impl StateReporter {
             is_first: true,
             run: format!("{:x}-{:x}", Clock::system().wall().as_millis(), std::process::id()),
             sent: 0,
+            runs: RunReporter::new(args, turns),
             client: None,
         }
     }
@@ -136,6 +140,7 @@ impl StateReporter {
             let mut latest = updates.borrow_and_update().clone();
             if latest.exit.is_some() && !latest.state.ended && !latest.state.status.is_over() {
                 (latest.state.status, latest.state.reason) = (AgentStatus::Failed, Some("interrupted".to_owned()));
+                self.runs.interrupt(Clock::system().wall());
             }
             if self.is_first && (latest.state.ended || latest.state.status.is_over()) {
                 // A run that is over before its first report is reported as running first, so that it counts as a run.
@@ -154,6 +159,7 @@ impl StateReporter {
             } else {
                 self.reported.note(&counts);
                 self.is_first = false;
+                self.send_runs(&latest).await;
             }
             if latest.is_final() && (is_all || failure.is_some()) {
                 return finish(&latest);
@@ -168,6 +174,27 @@ impl StateReporter {
                     until_due(&mut updates, &latest, sent).await;
                 }
             }
+        }
+    }
+
+    /// Reports the runs, after the state was accepted. The last report is tried again: its process ends soon.
+    async fn send_runs(&mut self, seen: &RunSnapshot) {
+        while let Some(client) = self.client.as_ref().filter(|_| self.runs.waits(seen.is_final())) {
+            let agent_type = self.agent_type.as_deref().or(seen.agent_type);
+            let failure = self.runs.send(client, agent_type).await.err();
+            if let Some(error) = failure.filter(|_| !self.quiet) {
+                warn(&format!("lookout pipe: runs of {} are not reported: {error:#}", self.agent));
+            }
+            if !seen.is_final() {
+                return;
+            }
+            if self.runs.waits(true) {
+                sleep(MIN_INTERVAL).await;
+            }
+        }
+        let dropped = self.runs.dropped;
+        if seen.is_final() && dropped > 0 && !self.quiet {
+            warn(&format!("lookout pipe: {dropped} spans of {} were not reported: too many waited", self.agent));
         }
     }
 

@@ -14,6 +14,7 @@ mod meter;
 pub mod skim;
 mod state;
 mod text;
+pub mod turns;
 
 pub use state::{RunCounts, RunState};
 
@@ -23,6 +24,7 @@ use failure::RequestFailure;
 use gemini_cli::GeminiCli;
 use line::StreamLine;
 use text::PatternReader;
+use turns::{TurnRecorder, TurnReport};
 
 use state::LimitState;
 
@@ -74,6 +76,7 @@ pub struct StreamReader {
     gemini_cli: GeminiCli,
     text: PatternReader,
     state: RunState,
+    turns: TurnRecorder,
     /// The beginning of the last line, which names a usage limit that ended the run.
     last: Vec<u8>,
     /// Whether the task was given, so that the session id is not used for it.
@@ -97,6 +100,7 @@ impl StreamReader {
             gemini_cli: GeminiCli::default(),
             text,
             state,
+            turns: TurnRecorder::default(),
             last: Vec::new(),
             has_task: task.is_some(),
             is_empty: true,
@@ -106,6 +110,16 @@ impl StreamReader {
     /// The state of the agent.
     pub const fn state(&self) -> &RunState {
         &self.state
+    }
+
+    /// Sets when the stream began.
+    pub fn start(&mut self, now: Time) {
+        self.turns.start(now);
+    }
+
+    /// What is new of its turns since the last call.
+    pub fn take_turns(&mut self) -> Vec<TurnReport> {
+        self.turns.take()
     }
 
     /// The type of the agent, once the format is known.
@@ -152,7 +166,9 @@ impl StreamReader {
             if !lines.trim_ascii().is_empty() {
                 self.is_empty = false;
                 self.note_last(lines);
+                let was_over = self.is_over();
                 PatternReader::has_output(&mut self.state);
+                self.turns.note(now, was_over, None, true, &self.state);
             }
             return;
         }
@@ -175,7 +191,7 @@ impl StreamReader {
         }
         self.is_empty = false;
         if self.format == StreamFormat::Text || line.first() != Some(&b'{') {
-            return self.text_line(line);
+            return self.text_line(now, line);
         }
         // The many deltas of an answer have nothing that is counted.
         if self.format == StreamFormat::ClaudeCode && claude_code::is_piece(line) {
@@ -183,7 +199,7 @@ impl StreamReader {
         }
         let body = LenientBody::new(line);
         let read = body.read(|text| StreamLine::read(text).map(|parsed| (parsed, text)).ok_or(()));
-        let Ok((parsed, text)) = read else { return self.text_line(line) };
+        let Ok((parsed, text)) = read else { return self.text_line(now, line) };
         if self.format == StreamFormat::Auto {
             self.format = if ClaudeCode::knows(&parsed) {
                 StreamFormat::ClaudeCode
@@ -192,25 +208,34 @@ impl StreamReader {
             } else if GeminiCli::knows(&parsed) {
                 StreamFormat::GeminiCli
             } else {
-                return self.text_line(line);
+                return self.text_line(now, line);
             };
         }
-        let task = self.state.task.take();
+        let (task, was_over) = (self.state.task.take(), self.is_over());
+        self.turns.set_session(&name(&parsed.session));
+        let (state, turns) = (&mut self.state, &mut self.turns);
         match self.format {
-            StreamFormat::ClaudeCode => self.claude_code.take(now, &parsed, text, &mut self.state),
-            StreamFormat::GeminiCli => self.gemini_cli.take(now, &parsed, text, &mut self.state),
-            _ => self.codex.take(now, &parsed, &mut self.state),
+            StreamFormat::ClaudeCode => self.claude_code.take(now, &parsed, text, state, turns),
+            StreamFormat::GeminiCli => self.gemini_cli.take(now, &parsed, text, state, turns),
+            _ => self.codex.take(now, &parsed, state, turns),
         }
+        self.turns.note(now, was_over, parsed.duration_ms, false, &self.state);
         if self.has_task || self.state.task.is_none() {
             self.state.task = task;
         }
     }
 
-    fn text_line(&mut self, line: &[u8]) {
+    fn text_line(&mut self, now: Time, line: &[u8]) {
         if matches!(self.format, StreamFormat::Auto | StreamFormat::Text) {
+            let was_over = self.is_over();
             self.note_last(line);
             self.text.line(line, &mut self.state);
+            self.turns.note(now, was_over, None, true, &self.state);
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.state.ended || self.state.status.is_over()
     }
 
     fn note_last(&mut self, lines: &[u8]) {
@@ -232,9 +257,13 @@ impl StreamReader {
     /// Sets the final state at `now`. A JSON stream without a result has failed; the result of text is unknown, unless
     /// its last line names a usage limit.
     pub fn finish(&mut self, now: Time, ending: StreamEnding) {
-        if self.state.ended || self.state.status.is_over() {
-            return;
+        if !self.is_over() {
+            self.end(now, ending);
+            self.turns.note(now, false, None, true, &self.state);
         }
+    }
+
+    fn end(&mut self, now: Time, ending: StreamEnding) {
         let says_how = matches!(self.format, StreamFormat::ClaudeCode | StreamFormat::Codex | StreamFormat::GeminiCli);
         let last = String::from_utf8_lossy(&self.last).into_owned();
         let failure = RequestFailure::of(None, &last);

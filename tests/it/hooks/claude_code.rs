@@ -56,7 +56,7 @@ impl Home {
     }
 
     /// A home directory with the hooks that `lookout setup` prints.
-    fn hooked(lookout: &Lookout, behavior: ModelBehavior) -> Self {
+    pub(crate) fn hooked(lookout: &Lookout, behavior: ModelBehavior) -> Self {
         let home = Self::new(behavior);
         let dir = home.dir.path();
         fs::write(dir.join("fixed.yaml"), format!("listen: {}\n", lookout.address())).unwrap();

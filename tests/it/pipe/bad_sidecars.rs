@@ -59,7 +59,13 @@ impl Double {
     }
 
     fn agents(&self) -> Vec<Value> {
-        self.bodies.lock().unwrap().iter().map(|body| body["agents"][0].clone()).collect()
+        self.states().into_iter().map(|mut body| body["agents"][0].take()).collect()
+    }
+
+    /// The reports of state; others are of runs.
+    fn states(&self) -> Vec<Value> {
+        let bodies = self.bodies.lock().unwrap();
+        bodies.iter().filter(|body| body["agents"].is_array()).cloned().collect()
     }
 }
 
@@ -144,7 +150,14 @@ pub(super) fn a_late_sidecar_gets_the_report() {
     assert!(pipe.end().2.success());
     let last = double.agents().pop().expect("a last word");
     assert_eq!((&last["status"], &last["tokens"]["output"]), (&Value::from("completed"), &Value::from(114)));
-    let bodies = double.bodies.lock().unwrap();
+    let runs =
+        double.bodies.lock().unwrap().iter().filter(|body| body["run_id"].is_string()).cloned().collect::<Vec<_>>();
+    let last = runs.last().expect("a run");
+    assert_eq!(
+        (&last["status"], &last["tokens"]["output"], &last["run_id"]),
+        (&"ok".into(), &114.into(), &runs[0]["run_id"])
+    );
+    let bodies = double.states();
     assert_eq!(bodies[0]["ttl"], "1m");
     // Each report has a number of its own, so that a late one is recognized.
     let numbers: Vec<u64> = bodies.iter().filter_map(|body| body["ordinal"]["number"].as_u64()).collect();

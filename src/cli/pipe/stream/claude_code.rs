@@ -13,6 +13,7 @@ use super::line::{LineUsage, StreamLine};
 use super::meter::{Meter, Tokens};
 use super::name;
 use super::state::{ERRORS, RATE_LIMITED, REQUESTS, RETRIES, RunState};
+use super::turns::TurnRecorder;
 use crate::decode::limits::is_about_limit;
 use crate::decode::retry::retry_at;
 use crate::model::{AgentStatus, BoundedMap, Time};
@@ -69,7 +70,14 @@ impl ClaudeCode {
     }
 
     /// Parses one line, which is `text`.
-    pub(super) fn take(&mut self, now: Time, line: &StreamLine<'_>, text: &str, state: &mut RunState) {
+    pub(super) fn take(
+        &mut self,
+        now: Time,
+        line: &StreamLine<'_>,
+        text: &str,
+        state: &mut RunState,
+        turns: &mut TurnRecorder,
+    ) {
         match &*line.kind {
             "tool_call" | "thinking" => {
                 self.is_cursor = true;
@@ -81,15 +89,27 @@ impl ClaudeCode {
         }
         state.begin([REQUESTS, ERRORS, RATE_LIMITED, RETRIES]);
         match &*line.kind {
-            "system" => self.system(now, line, state),
+            "system" => self.system(now, line, state, turns),
             "assistant" if line.model == SYNTHETIC && line.error == "rate_limit" => {
                 state.rate_limited("anthropic", retry_at(text, now));
             }
-            "assistant" => self.assistant(line, state),
-            "user" => state.is(AgentStatus::Running, None),
-            "stream_event" => self.piece(line, state),
-            "control_request" if line.request == "can_use_tool" => ask(&line.tool, true, state),
-            "control_cancel_request" => state.is(AgentStatus::Running, None),
+            "assistant" => self.assistant(now, line, state, turns),
+            "user" => {
+                for block in &line.blocks {
+                    let error = (block.is_error == Some(true)).then(|| "failed".to_owned());
+                    turns.tool_ended(now, &line.parent, &block.id, None, error);
+                }
+                state.is(AgentStatus::Running, None);
+            }
+            "stream_event" => self.piece(now, line, state, turns),
+            "control_request" if line.request == "can_use_tool" => {
+                turns.asked(now);
+                ask(&line.tool, true, state);
+            }
+            "control_cancel_request" => {
+                turns.is_answered(now);
+                state.is(AgentStatus::Running, None);
+            }
             "rate_limit_event" if line.limit_status == "rejected" => {
                 state.rate_limited("anthropic", line.resets_at.and_then(Time::from_secs_f64));
             }
@@ -101,7 +121,7 @@ impl ClaudeCode {
         state.used(&self.meter.tokens(), 4, Some(self.meter.cost()));
     }
 
-    fn system(&mut self, now: Time, line: &StreamLine<'_>, state: &mut RunState) {
+    fn system(&mut self, now: Time, line: &StreamLine<'_>, state: &mut RunState, turns: &mut TurnRecorder) {
         match &*line.subtype {
             "init" => {
                 if !self.session.is_empty() && self.session != line.session {
@@ -118,10 +138,12 @@ impl ClaudeCode {
                 let failure = RequestFailure::of(line.error_status, &line.error);
                 fail(failure, state);
                 state.count(RETRIES);
+                let delay = line.retry_delay_ms.and_then(|delay| Duration::try_from_secs_f64(delay / 1e3).ok());
+                let retry_at = delay.map(|delay| now.plus(delay));
                 if failure.is_limit() {
-                    let delay = line.retry_delay_ms.and_then(|delay| Duration::try_from_secs_f64(delay / 1e3).ok());
-                    state.rate_limited("anthropic", delay.map(|delay| now.plus(delay)));
+                    state.rate_limited("anthropic", retry_at);
                 }
+                turns.failed(now, state.model.as_deref(), failure.words(), failure.is_limit(), retry_at);
                 let mut reason = format!("retrying after {}", failure.words());
                 if let (Some(attempt), Some(most)) = (line.attempt, line.max_retries) {
                     reason += &format!(", {attempt} of {most}");
@@ -135,9 +157,13 @@ impl ClaudeCode {
         }
     }
 
-    fn assistant(&mut self, line: &StreamLine<'_>, state: &mut RunState) {
+    fn assistant(&mut self, now: Time, line: &StreamLine<'_>, state: &mut RunState, turns: &mut TurnRecorder) {
         if line.model == SYNTHETIC {
             return;
+        }
+        turns.answered(now, &line.parent, &line.message_id, &line.model);
+        for block in line.blocks.iter().filter(|block| !block.name.is_empty()) {
+            turns.tool_began(now, &line.parent, &block.id, &block.name);
         }
         if let Some(usage) = &line.usage {
             self.used(hash(&line.message_id), usage, state);
@@ -149,10 +175,11 @@ impl ClaudeCode {
     }
 
     /// A delta of an answer: the first has its id, the last its usage.
-    fn piece(&mut self, line: &StreamLine<'_>, state: &mut RunState) {
+    fn piece(&mut self, now: Time, line: &StreamLine<'_>, state: &mut RunState, turns: &mut TurnRecorder) {
         let whose = hash(&line.parent);
         let Some(usage) = &line.usage else { return };
         if line.inner == "message_start" {
+            turns.answered(now, &line.parent, &line.message_id, &line.model);
             self.printing.retain(|(other, _)| *other != whose);
             self.printing.push_back((whose, hash(&line.message_id)));
             if self.printing.len() > MAX_ANSWERS {

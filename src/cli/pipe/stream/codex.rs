@@ -8,6 +8,7 @@ use super::line::StreamLine;
 use super::meter::Meter;
 use super::name;
 use super::state::{ERRORS, RATE_LIMITED, RETRIES, RunState};
+use super::turns::TurnRecorder;
 use crate::decode::retry::retry_at;
 use crate::model::{AgentStatus, Time};
 
@@ -28,7 +29,7 @@ impl Codex {
     }
 
     /// Parses one line.
-    pub(super) fn take(&mut self, now: Time, line: &StreamLine<'_>, state: &mut RunState) {
+    pub(super) fn take(&mut self, now: Time, line: &StreamLine<'_>, state: &mut RunState, turns: &mut TurnRecorder) {
         state.begin([ERRORS, RATE_LIMITED, RETRIES]);
         match &*line.kind {
             "thread.started" => {
@@ -55,10 +56,14 @@ impl Codex {
             "error" if line.error.starts_with(RETRYING) => {
                 let failure = RequestFailure::of(None, &line.error);
                 fail(now, failure, line, state);
+                turns.noted_failure(now, failure.words());
                 state.count(RETRIES);
                 state.is(AgentStatus::Running, Some(format!("retrying after {}", failure.words())));
             }
             "item.started" => {
+                if let Some(tool) = tool_of(line) {
+                    turns.tool_began(now, "", &line.call_id, &tool);
+                }
                 let activity = match &*line.inner {
                     "command_execution" => Some("runs a command".to_owned()),
                     "file_change" => Some("changes files".to_owned()),
@@ -70,12 +75,25 @@ impl Codex {
             }
             // Warnings are items too, some before the first turn.
             "item.completed" if line.inner != "error" => {
+                if let Some(tool) = tool_of(line) {
+                    let error = (line.call_status == "failed").then(|| "failed".to_owned());
+                    turns.tool_ended(now, "", &line.call_id, Some(&tool), error);
+                }
                 state.served();
                 state.is(AgentStatus::Running, None);
             }
             _ => {}
         }
         state.used(&self.meter.tokens(), 5, None);
+    }
+}
+
+/// The tool that an item is a call of.
+fn tool_of(line: &StreamLine<'_>) -> Option<String> {
+    match &*line.inner {
+        "command_execution" | "file_change" | "web_search" => Some(line.inner.clone().into_owned()),
+        "mcp_tool_call" => Some(format!("{}.{}", name(&line.server), name(&line.tool))),
+        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ use super::line::StreamLine;
 use super::meter::{Meter, Tokens};
 use super::name;
 use super::state::{ERRORS, RATE_LIMITED, RunState};
+use super::turns::TurnRecorder;
 use crate::decode::lenient::LenientBody;
 use crate::decode::retry::retry_at;
 use crate::model::{AgentStatus, Time};
@@ -28,7 +29,14 @@ impl GeminiCli {
     }
 
     /// Parses one line, which is `text`.
-    pub(super) fn take(&mut self, now: Time, line: &StreamLine<'_>, text: &str, state: &mut RunState) {
+    pub(super) fn take(
+        &mut self,
+        now: Time,
+        line: &StreamLine<'_>,
+        text: &str,
+        state: &mut RunState,
+        turns: &mut TurnRecorder,
+    ) {
         state.begin([ERRORS, RATE_LIMITED]);
         match &*line.kind {
             "init" => {
@@ -39,8 +47,16 @@ impl GeminiCli {
                 }
                 state.is(AgentStatus::Running, None);
             }
-            "tool_use" => state.is(AgentStatus::Running, Some(format!("runs {}", name(&line.tool)))),
-            "message" | "tool_result" => state.is(AgentStatus::Running, None),
+            "tool_use" => {
+                turns.tool_began(now, "", &line.call_id, &line.tool);
+                state.is(AgentStatus::Running, Some(format!("runs {}", name(&line.tool))));
+            }
+            "tool_result" => {
+                let error = (line.status == "error").then(|| "failed".to_owned());
+                turns.tool_ended(now, "", &line.call_id, None, error);
+                state.is(AgentStatus::Running, None);
+            }
+            "message" => state.is(AgentStatus::Running, None),
             "result" => {
                 let is_unknown = line.status.is_empty() && line.error.is_empty();
                 self.end(now, (!is_unknown).then_some(line.status == "success"), line, text, state);

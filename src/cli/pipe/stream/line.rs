@@ -56,10 +56,31 @@ pub(super) struct StreamLine<'a> {
     pub(super) terminal_reason: Cow<'a, str>,
     /// The final text of a run: an answer or an error.
     pub(super) result: Cow<'a, str>,
+    /// How long the turn took, in milliseconds.
+    pub(super) duration_ms: Option<f64>,
+    /// Calls of tools in a message, and their results.
+    pub(super) blocks: Vec<ToolBlock<'a>>,
+    /// The id of the tool's call, or of the item that is one.
+    pub(super) call_id: Cow<'a, str>,
+    /// How the tool's call ended.
+    pub(super) call_status: Cow<'a, str>,
     /// Whether it has Gemini CLI's `response`.
     pub(super) has_response: bool,
     /// Whether its error has a code, as Gemini CLI's has.
     pub(super) has_error_code: bool,
+}
+
+/// A part of a message: a call of a tool, or its result.
+#[derive(Debug, Default)]
+pub(super) struct ToolBlock<'a> {
+    /// Its `type`.
+    pub(super) kind: Cow<'a, str>,
+    /// The id of the call.
+    pub(super) id: Cow<'a, str>,
+    /// The tool that is called.
+    pub(super) name: Cow<'a, str>,
+    /// Whether the result is an error.
+    pub(super) is_error: Option<bool>,
 }
 
 /// Token counts by the names of all providers.
@@ -112,6 +133,15 @@ impl<'a> StreamLine<'a> {
     }
 }
 
+impl<'a> StreamLine<'a> {
+    /// Changes the part of the message that is being read.
+    fn block(&mut self, change: impl FnOnce(&mut ToolBlock<'a>)) {
+        if let Some(block) = self.blocks.last_mut() {
+            change(block);
+        }
+    }
+}
+
 /// The place of a value in the line.
 #[derive(Clone, Copy)]
 enum LinePlace {
@@ -153,6 +183,9 @@ fn step(at: LinePlace, key: &str) -> FieldAction {
         (LinePlace::Line, "result") => Keep(|line, value| text(&mut line.result, value)),
         (LinePlace::Line, "response") => Keep(|line, _| line.has_response = true),
         (LinePlace::Line, "tool_name") => Keep(|line, value| text(&mut line.tool, value)),
+        (LinePlace::Line, "duration_ms") => Keep(|line, value| line.duration_ms = amount(&value)),
+        (LinePlace::Line, "tool_id") | (LinePlace::Item, "id") => Keep(|line, value| text(&mut line.call_id, value)),
+        (LinePlace::Item, "status") => Keep(|line, value| text(&mut line.call_status, value)),
         (LinePlace::Line, "attempt") => Keep(|line, value| line.attempt = count(&value)),
         (LinePlace::Line, "max_retries") => Keep(|line, value| line.max_retries = count(&value)),
         (LinePlace::Line, "retry_delay_ms") => Keep(|line, value| line.retry_delay_ms = amount(&value)),
@@ -171,7 +204,14 @@ fn step(at: LinePlace, key: &str) -> FieldAction {
         (LinePlace::Message, "content") => Into(LinePlace::Content),
         (LinePlace::Error, "message") => Keep(|line, value| text(&mut line.error, value)),
         (LinePlace::Error, "code") => Keep(|line, value| line.has_error_code = value != Scalar::Null),
-        (LinePlace::Block, "name") => Keep(|line, value| text(&mut line.tool, value)),
+        (LinePlace::Block, "name") => Keep(|line, value| {
+            text(&mut line.tool, value);
+            let name = line.tool.clone();
+            line.block(|block| block.name = name);
+        }),
+        (LinePlace::Block, "type") => Keep(|line, value| line.block(|block| text(&mut block.kind, value))),
+        (LinePlace::Block, "id" | "tool_use_id") => Keep(|line, value| line.block(|block| text(&mut block.id, value))),
+        (LinePlace::Block, "is_error") => Keep(|line, value| line.block(|block| block.is_error = flag(&value))),
         (LinePlace::Event | LinePlace::Item, "type") => Keep(|line, value| text(&mut line.inner, value)),
         (LinePlace::Request, "subtype") => Keep(|line, value| text(&mut line.request, value)),
         (LinePlace::Request, "tool_name") | (LinePlace::Item, "tool") => {
@@ -245,10 +285,17 @@ impl<'de> JsonVisitor<'de> for LineVisitor<'_, 'de> {
 
     fn list<A: SeqAccess<'de>>(&mut self, mut list: A) -> Result<(), A::Error> {
         if let LinePlace::Content = self.at {
-            while list
-                .next_element_seed(VisitorSeed(&mut LineVisitor { at: LinePlace::Block, line: self.line }))?
-                .is_some()
-            {}
+            loop {
+                self.line.blocks.push(ToolBlock::default());
+                let seed = VisitorSeed(&mut LineVisitor { at: LinePlace::Block, line: self.line });
+                let has_more = list.next_element_seed(seed)?.is_some();
+                if !self.line.blocks.last().is_some_and(|block| block.kind.starts_with("tool_")) {
+                    self.line.blocks.pop();
+                }
+                if !has_more {
+                    break;
+                }
+            }
         } else {
             while list.next_element::<IgnoredAny>()?.is_some() {}
         }

@@ -1,6 +1,7 @@
 //! Recorded streams of the real tools, and lines that mean harm.
 
 mod text;
+mod turns;
 
 use std::borrow::Cow;
 
