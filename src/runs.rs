@@ -17,10 +17,11 @@ mod trace;
 pub mod turns;
 pub mod view;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::HashMap;
 use linking::overlaps;
 use totals::{add_up, infer_from_calls};
 use trace::{Names, Node, OpenTrace, Share, is_explicit};
@@ -207,11 +208,11 @@ impl RunBook {
     /// An empty book; a run whose end is not reported is abandoned `timeout` after anything was last reported of it.
     pub fn new(timeout: Duration) -> Self {
         Self {
-            runs: HashMap::new(),
-            traces: HashMap::new(),
-            sessions: HashMap::new(),
-            awaited: HashMap::new(),
-            inferred: HashMap::new(),
+            runs: HashMap::default(),
+            traces: HashMap::default(),
+            sessions: HashMap::default(),
+            awaited: HashMap::default(),
+            inferred: HashMap::default(),
             idle: BTreeSet::new(),
             unsettled: BTreeSet::new(),
             changed: BTreeSet::new(),
@@ -558,8 +559,10 @@ impl RunBook {
                 continue;
             }
             let counted = contribution(&open.run);
-            for (key, cell) in difference(&open.counted, &counted) {
-                changes.stats.entry(key).or_default().add(&cell, 1);
+            if open.counted.is_empty() {
+                add_to(&mut changes.stats, &counted);
+            } else {
+                add_to(&mut changes.stats, &difference(&open.counted, &counted));
             }
             open.counted = counted;
             let ends = open.run.status != RunStatus::Running && !open.end_reported;
@@ -696,22 +699,21 @@ impl RunBook {
 
     /// Adds up a run.
     fn fold(&mut self, now: Time, id: TraceId) {
-        let Some(open) = self.runs.get(&id) else { return };
+        let Some(OpenRun { run, rested, .. }) = self.runs.get_mut(&id) else { return };
         let mut seen = BTreeSet::new();
-        let in_memory = open.run.parts.iter().filter(|part| seen.insert(part.trace));
+        let in_memory = run.parts.iter().filter(|part| seen.insert(part.trace));
         let in_memory = in_memory.filter_map(|part| self.traces.get(&part.trace)?.shares.get(&id));
-        let rested = open.rested.iter().filter(|(trace, _)| !self.traces.contains_key(trace)).map(|(_, share)| share);
-        let shares: Vec<Share> = in_memory.chain(rested).cloned().collect();
-        let session_before = open.run.session.clone();
-        let due = due(&open.run, self.timeout);
-        let Some(open) = self.runs.get_mut(&id) else { return };
-        add_up(&mut open.run, &shares);
-        if !open.run.is_rooted {
-            let is_over = now >= due.max(open.run.last_at.plus(INFERRED_END));
-            infer_from_calls(&mut open.run, &shares, is_over);
+        let rested = rested.iter().filter(|(trace, _)| !self.traces.contains_key(trace)).map(|(_, share)| share);
+        let shares: Vec<&Share> = in_memory.chain(rested).collect();
+        let session_before = run.session.clone();
+        let due = due(run, self.timeout);
+        add_up(run, &shares);
+        if !run.is_rooted {
+            let is_over = now >= due.max(run.last_at.plus(INFERRED_END));
+            infer_from_calls(run, &shares, is_over);
         }
-        if open.run.session != session_before || !open.run.is_rooted {
-            let run = open.run.clone();
+        if run.session != session_before || !run.is_rooted {
+            let run = run.clone();
             self.note_session(&run);
         }
     }
@@ -728,6 +730,15 @@ fn session_key(session: &Arc<str>, agent: Option<&AgentIdentity>) -> SessionKey 
 fn session_key_of_run(session: &Arc<str>, run: &Run) -> SessionKey {
     let agent = (session.len() < UNIQUE_SESSION).then(|| (Arc::clone(&run.project), Arc::clone(&run.agent)));
     (Arc::clone(session), agent)
+}
+
+fn add_to(sums: &mut Contribution, more: &Contribution) {
+    for (key, cell) in more {
+        match sums.get_mut(key) {
+            Some(sum) => sum.add(cell, 1),
+            None => drop(sums.insert(key.clone(), cell.clone())),
+        }
+    }
 }
 
 /// When a running run ends if nothing more is reported of it.

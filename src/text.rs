@@ -51,7 +51,8 @@ pub fn clean_lines(text: &str) -> Cow<'_, str> {
 
 /// Whether it consists of printable ASCII only.
 fn is_printable(text: &str) -> bool {
-    text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+    // Without a way out of the loop, which lets it take many bytes at a time.
+    text.bytes().fold(true, |all, byte| all & (0x20..0x7f).contains(&byte))
 }
 
 /// `text` without invisible characters except spaces, tabs and `\n`, and the positions where something was removed, since a

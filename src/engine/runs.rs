@@ -331,22 +331,23 @@ impl RunsThread {
         if self.is_blocked() {
             return Err(RunsError::Busy);
         }
-        let mut reports = Vec::new();
+        let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+        let mut reports = Vec::with_capacity(scopes.map(|scope| scope.spans.len()).sum());
         let left_out = self.reader.read(request, |report| reports.push(report));
         self.counters.not_of_agents.fetch_add(left_out, Relaxed);
         // Spans of one trace are stored together.
-        let mut by_trace: BTreeMap<TraceId, Vec<Span<'_>>> = BTreeMap::new();
+        let mut by_trace: BTreeMap<TraceId, Vec<&Span<'_>>> = BTreeMap::new();
         let mut new = HashSet::new();
-        for report in reports {
-            if self.add(now, &report) {
+        for report in &reports {
+            if self.add(now, report) {
                 if self.outgoing.is_on() {
                     new.insert((report.span.trace, report.span.id));
                 }
-                by_trace.entry(report.span.trace).or_default().push(report.span);
+                by_trace.entry(report.span.trace).or_default().push(&report.span);
             }
         }
-        for (trace, spans) in &by_trace {
-            self.store.add_spans(*trace, spans, now);
+        for (trace, spans) in by_trace {
+            self.store.add_spans(trace, spans, now);
         }
         Ok(new)
     }

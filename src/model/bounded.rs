@@ -3,9 +3,11 @@
 //! It backs every cache whose keys come from outside, so that a flood of new keys cannot use more memory than the bound.
 //! Entries are evicted in the order of insertion: reading or changing one does not keep it longer.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+
+use foldhash::HashMap;
 
 /// A map of at most `limit` entries; a new one evicts the oldest. `At` is the time of insertion, for maps that expire.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ pub struct BoundedMap<K, V = (), At = ()> {
 impl<K: Clone + Eq + Hash, V, At> BoundedMap<K, V, At> {
     /// An empty map of at most `limit` entries.
     pub fn new(limit: usize) -> Self {
-        Self { limit, entries: HashMap::new(), order: VecDeque::new(), dropped: 0 }
+        Self { limit, entries: HashMap::default(), order: VecDeque::new(), dropped: 0 }
     }
 
     /// The number of entries.

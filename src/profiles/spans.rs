@@ -3,10 +3,10 @@
 //! Prompts, answers, arguments and outputs are left out unless the configuration asks for them, see `content`.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use foldhash::HashMap;
 use rustc_hash::FxBuildHasher;
 
 use super::attributes::{Attributes, number, outcome, text};
@@ -32,6 +32,8 @@ const MAX_NAME: usize = 200;
 const MAX_TEXT: [usize; 2] = [content::MAX_TEXT, 8 << 10];
 /// Most attributes of a span; more are left out.
 const MAX_ATTRIBUTES: usize = 64;
+/// Fields that most spans have room for without growing.
+const USUAL_FIELDS: usize = 7;
 /// Agents that are remembered.
 const MAX_AGENTS: usize = 4_096;
 
@@ -161,7 +163,7 @@ const OF_MODELS: [&str; 5] = ["gen_ai.", "llm.", "openinference.", "traceloop.",
 impl SpanReader {
     /// A reader that names agents by `config`.
     pub fn new(config: &OtlpConfig, capture: Capture) -> Self {
-        Self { config: config.clone(), capture, content: ContentFilter::default(), agents: HashMap::new() }
+        Self { config: config.clone(), capture, content: ContentFilter::default(), agents: HashMap::default() }
     }
 
     /// Replaces the settings.
@@ -229,6 +231,7 @@ impl SpanReader {
         let id = SpanId::from_slice(&span.span_id)?;
         let meaning = meaning_of(span, attributes);
         let mut read = Span::new(trace, id, clean(&span.name, MAX_NAME), span.start_time_unix_nano);
+        read.fields.reserve_exact(USUAL_FIELDS);
         read.parent = SpanId::from_slice(&span.parent_span_id);
         read.kind = meaning.kind;
         read.begins_run = meaning.begins_run;
@@ -377,6 +380,7 @@ impl SpanReader {
     fn attributes<'a>(&mut self, attributes: Attributes<'a>, read: &mut Span<'a>) {
         let is_full = self.capture == Capture::Full;
         let limit = MAX_TEXT[usize::from(is_full)];
+        read.attributes.reserve_exact(attributes.list().len().min(MAX_ATTRIBUTES));
         for attribute in attributes.list() {
             if read.attributes.len() >= MAX_ATTRIBUTES {
                 break;

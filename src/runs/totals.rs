@@ -7,7 +7,7 @@ use crate::model::run::{add_cost, add_tokens, cost_dollars};
 use crate::model::{Run, RunGroups, RunSource, RunStatus, RunTotals};
 
 /// Sets the totals of a run.
-pub(super) fn add_up(run: &mut Run, shares: &[Share]) {
+pub(super) fn add_up(run: &mut Run, shares: &[&Share]) {
     let mut groups = RunGroups::default();
     let mut totals = RunTotals::default();
     let mut waited_ns = [0_u64; RunSource::ALL.len()];
@@ -57,7 +57,7 @@ pub(super) fn add_up(run: &mut Run, shares: &[Share]) {
 }
 
 /// Sets what a root would give, of an inferred run.
-pub(super) fn infer_from_calls(run: &mut Run, shares: &[Share], is_over: bool) {
+pub(super) fn infer_from_calls(run: &mut Run, shares: &[&Share], is_over: bool) {
     if let Some(first) = shares.iter().filter_map(|share| share.first.as_ref()).min_by_key(|first| first.started_at) {
         run.name = Arc::clone(&first.name);
         run.started_at = time_of(first.started_at);

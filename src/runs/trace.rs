@@ -4,8 +4,10 @@
 //! belongs to the run of the nearest root above it, and a call within a call is the same call, reported by two
 //! instrumentations.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashSet};
 
 use crate::model::run::{add_cost, add_tokens, cost_nanos};
 use crate::model::run_stats::hour_of;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::{StoreError, io_error};
@@ -91,6 +92,8 @@ impl DatabaseLocation {
         };
         let connection = connection.map_err(self.failed("open"))?;
         connection.busy_timeout(BUSY_TIMEOUT).map_err(self.failed("open"))?;
+        // Otherwise queries on tables with partial indexes are planned again for each value that is bound.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(self.failed("open"))?;
         Ok(connection)
     }
 

@@ -164,23 +164,29 @@ pub fn mask(text: &str) -> Cow<'_, str> {
 
 /// [`mask`] for a text from which something was removed at the positions `breaks`, in ascending order: a key may start there.
 pub fn mask_across<'t>(text: &'t str, breaks: &[usize]) -> Cow<'t, str> {
-    if text.len() < SHORTEST || !is_suspicious(text) {
+    if text.len() < SHORTEST || !is_suspicious(text, !breaks.is_empty()) {
         return Cow::Borrowed(text);
     }
+    let bytes = text.as_bytes();
     let mut masked = String::new();
-    let (mut kept, mut at) = (0, 0);
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        let before = at.checked_sub(1).and_then(|before| text.as_bytes().get(before)).copied();
-        let is_start = !before.is_some_and(is_token) || !breaks.is_empty() && breaks.binary_search(&at).is_ok();
-        let found = if is_start { key(rest).or_else(|| named(rest, before)) } else { None };
-        match found.or_else(|| credentials(rest)).or_else(|| pem(rest)) {
+    let (mut kept, mut at, mut is_in_word) = (0, 0, false);
+    while let Some(byte) = bytes.get(at).copied() {
+        let is_part = is_token(byte);
+        let starts_word = is_part && (!is_in_word || breaks.binary_search(&at).is_ok());
+        // Most bytes are inside of words, where nothing starts but a PEM block.
+        let found = if starts_word || matches!(byte, b':' | b'-') { secret_at(text, at, starts_word) } else { None };
+        match found {
             Some((before, length)) => {
                 masked.push_str(text.get(kept..at + before).unwrap_or_default());
                 masked.push_str(MASK);
                 at += before + length;
                 kept = at;
+                is_in_word = at.checked_sub(1).and_then(|before| bytes.get(before)).copied().is_some_and(is_token);
             }
-            None => at += rest.chars().next().map_or(1, char::len_utf8),
+            None => {
+                at += 1;
+                is_in_word = is_part;
+            }
         }
     }
     if kept == 0 {
@@ -190,31 +196,52 @@ pub fn mask_across<'t>(text: &'t str, breaks: &[usize]) -> Cow<'t, str> {
     Cow::Owned(masked)
 }
 
-/// Whether each byte is part of a token, as 1, or suspicious by itself, as 2. Every text is checked by it.
-static CLASSES: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut byte = 0;
-    while byte < classes.len() {
-        classes[byte] = match byte as u8 {
-            b'@' | b'=' | b':' | b'>' => 2,
-            byte if is_token(byte) => 1,
-            _ => 0,
-        };
-        byte += 1;
+/// The secret that is at the position `at` of `text`, or whose name is.
+fn secret_at(text: &str, at: usize, starts_word: bool) -> Option<Found> {
+    let rest = text.get(at..)?;
+    let before = at.checked_sub(1).and_then(|before| text.as_bytes().get(before)).copied();
+    let word = if starts_word { key(rest).or_else(|| named(rest, before)) } else { None };
+    word.or_else(|| credentials(rest)).or_else(|| pem(rest))
+}
+
+/// The prefixes of keys that start with a byte, a bit for each.
+static SHAPES_BY_FIRST: [u64; 256] = {
+    let mut shapes = [0; 256];
+    let mut shape = 0;
+    while shape < SHAPES.len() {
+        shapes[SHAPES[shape].0.as_bytes()[0] as usize] |= 1 << shape;
+        shape += 1;
     }
-    classes
+    shapes
 };
 
-/// A quick check whether `text` can contain a secret; most cannot.
-fn is_suspicious(text: &str) -> bool {
-    let (mut run, mut before) = (0, [0; 2]);
+/// Whether a key can start with a byte: by its prefix, as a JSON Web Token, or after an authorization scheme.
+fn starts_key(first: u8) -> bool {
+    SHAPES_BY_FIRST[usize::from(first)] != 0 || matches!(first, b'e' | b'B' | b'b')
+}
+
+/// A quick check whether `text` can contain a secret; most cannot. `is_broken` is whether a key may start within a word.
+fn is_suspicious(text: &str, is_broken: bool) -> bool {
+    // Without ways out of the loop, which lets it take many bytes at a time.
+    let (is_assigned, has_dash) = text.bytes().fold((false, false), |(is_assigned, has_dash), byte| {
+        (is_assigned | matches!(byte, b'@' | b'=' | b':' | b'>'), has_dash | (byte == b'-'))
+    });
+    // `--flag`, the start of a PEM block, and `-u user:password`.
+    if is_assigned || has_dash && (text.contains("--") || text.contains("-u ")) {
+        return true;
+    }
+    // What is left are keys by their shape: long, and with a word that starts like one or follows an authorization scheme.
+    let (mut length, mut can_be_key, mut before) = (0, is_broken, b' ');
     text.bytes().any(|byte| {
-        let class = CLASSES[usize::from(byte)];
-        run = if class == 1 { run + 1 } else { 0 };
-        // `--flag`, the start of a PEM block, and `-u user:password`.
-        let is_option = before[1] == b'-' && byte == b'-' || before == [b'-', b'u'] && byte == b' ';
-        before = [before[1], byte];
-        class == 2 || run >= SHORTEST_CREDENTIALS || is_option
+        if is_token(byte) || b".+/~".contains(&byte) {
+            length += 1;
+            can_be_key |= starts_key(byte) && !is_token(before);
+        } else {
+            let ends_scheme = byte == b' ' && matches!(before, b'r' | b'R' | b'c' | b'C');
+            (length, can_be_key) = (0, is_broken || ends_scheme);
+        }
+        before = byte;
+        can_be_key && length >= SHORTEST_CREDENTIALS
     })
 }
 
@@ -226,14 +253,13 @@ fn run(text: &str, is_part: impl Fn(u8) -> bool) -> usize {
 /// The key at the start of `text`.
 fn key(text: &str) -> Option<Found> {
     // Most letters start no prefix.
-    let first = text.bytes().next().filter(u8::is_ascii_alphabetic)?;
+    let first = text.bytes().next().filter(|first| starts_key(*first))?;
     let is_part = |byte: u8| is_token(byte) || byte == b'.';
-    for (start, least) in SHAPES {
-        if start.as_bytes().first() == Some(&first)
-            && let Some(tail) = text.strip_prefix(start)
-        {
+    let shapes = SHAPES_BY_FIRST[usize::from(first)];
+    for (_, (start, least)) in SHAPES.iter().enumerate().filter(|(shape, _)| shapes >> shape & 1 != 0) {
+        if let Some(tail) = text.strip_prefix(start) {
             let near = || tail.bytes().take(DIGIT_WITHIN).take_while(|byte| is_part(*byte));
-            if near().count() >= least && near().any(|byte| byte.is_ascii_digit()) {
+            if near().count() >= *least && near().any(|byte| byte.is_ascii_digit()) {
                 return Some((0, start.len() + run(tail, is_part)));
             }
         }
@@ -326,7 +352,6 @@ impl Name {
 fn named(text: &str, before: Option<u8>) -> Option<Found> {
     let length = run(text, is_token);
     let word = text.get(..length)?;
-    let name = Name::of(word, before)?;
     // The end of the name: `password"`, `password\"`, `['password']`.
     let closed = length + run(text.get(length..)?, |byte| matches!(byte, b'"' | b'\'' | b'`' | b'\\' | b']'));
     let spaced = closed + run(text.get(closed..)?, is_blank);
@@ -337,6 +362,8 @@ fn named(text: &str, before: Option<u8>) -> Option<Found> {
         0 if is_flag && spaced > closed => spaced,
         _ => return None,
     };
+    // Most words have nothing assigned to them, and need no closer look.
+    let name = Name::of(word, before)?;
     let is_assigned = text.get(spaced..start).is_some_and(|sign| sign.contains(['=', '>']));
     let start = start + run(text.get(start..)?, is_blank);
     let tail = text.get(start..)?;
@@ -635,6 +662,20 @@ mod tests {
     }
 
     proptest! {
+        /// The quick check is only a quick check.
+        #[test]
+        fn what_is_not_suspicious_has_no_secret(
+            text in "([a-zA-Z0-9_]{0,14}|sk-|SG\\.|hvs\\.|eyJ|AIza|xoxb-|Bearer |basic |[ ./,;+~-]|é){0,9}",
+        ) {
+            if !is_suspicious(&text, false) {
+                for (at, letter) in text.char_indices().filter(|(_, letter)| letter.is_ascii()) {
+                    let before = at.checked_sub(1).and_then(|before| text.as_bytes().get(before)).copied();
+                    let starts_word = is_token(letter as u8) && !before.is_some_and(is_token);
+                    prop_assert_eq!(secret_at(&text, at, starts_word), None, "{} at {}", text, at);
+                }
+            }
+        }
+
         #[test]
         fn masking_is_idempotent(text in "(sk-|Bearer |://a:|@|eyJ|password=|[a-z0-9._ \"é-]){0,12}") {
             let once = mask(&text).into_owned();
