@@ -464,7 +464,7 @@ impl RunsThread {
         let changes = self.book.take_changes(now);
         self.counters.ended.fetch_add(changes.ended.len() as u64, Relaxed);
         self.outgoing.prepare(now, &self.book, &mut self.registry, &changes.ended);
-        let lost = self.summaries.report(&self.book, &changes);
+        let lost = self.summaries.report(now, &self.book, &changes, &self.store);
         self.counters.busy.fetch_add(lost, Relaxed);
         let sampled_out = self.sample_out(&changes.ended);
         self.take(changes);

@@ -173,6 +173,38 @@ fn old_runs_and_repeated_reports_do_not_count() {
 }
 
 #[test]
+fn an_agent_that_runs_once_a_night_is_slow_and_costly_against_its_own_nights() {
+    let agents = AgentsConfig::default();
+    let mut test = RuleSimulation::new(FleetSettings { agents, ..settings() }, "rules: []");
+    let mut usual = crate::model::UsualRuns::default();
+    let night = |number: u32| i64::from(number) * 86_400;
+    for number in 0..22 {
+        let from = night(number);
+        let (seconds, cost) = if number == 21 { (60, 9.0) } else { (10, 1.0) };
+        test.until(from);
+        assert!(test.simulation.fleet().find("shop", "a").is_none(), "it expired the day before");
+        // What the thread of runs finds in its store.
+        let history = (number > 0).then(|| Box::new(usual.clone()));
+        test.runs(from, vec![RunSummary { history, ..run(number, RunStatus::Running, [from, 0]) }]);
+        test.until(from + seconds);
+        let ended = run(number, RunStatus::Ok, [from, from + seconds]);
+        test.runs(from + seconds, vec![RunSummary { cost_usd: Some(cost), ..ended }]);
+        usual.add(seconds as f64, Some(cost));
+    }
+    test.until(night(22));
+    let last = night(21);
+    assert_eq!(
+        test.findings(&RULES),
+        [
+            format!("{} RunSlow a warning", last + 30),
+            format!("{} RunCostly a warning", last + 60),
+            format!("{} RunSlow a no longer watched", last + 3_660),
+            format!("{} RunCostly a no longer watched", last + 3_660),
+        ]
+    );
+}
+
+#[test]
 fn fallbacks_and_single_runs_can_be_limited() {
     let text = "rules:\n  - {name: Fallbacks, for_each: agent, signal: {increase_of: fallbacks, over: 10m}, when: at_least, levels: {warning: 2}}\n  - {name: Long, for_each: agent, signal: run_seconds, when: at_least, levels: {warning: 1m, error: 2m}}\n";
     let mut test = RuleSimulation::new(settings(), text);

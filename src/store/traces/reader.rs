@@ -10,9 +10,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
 use super::block::BLOCK_BITS;
 use super::{LAYOUT, RunCursor, RunFilter, StoredRuns, block, row};
+use crate::model::agent_runs::USUAL_RUNS;
 use crate::model::{
     RegisteredAgent, RegistryStatus, Run, RunGroups, RunSource, RunStatus, RunTotals, SharedFields, Sharing, Sketch,
-    Span, SpanId, StatCell, StatGroup, StatRow, Time, TraceId,
+    Span, SpanId, StatCell, StatGroup, StatRow, Time, TraceId, UsualRuns,
 };
 use crate::store::error::StoreError;
 use crate::store::file::{DatabaseLocation, connect_read_only};
@@ -262,6 +263,29 @@ impl DistinctSpans {
             }
         }
     }
+}
+
+/// What the last ended runs of an agent (project, name) took and cost, the oldest first. When an abandoned run really ended
+/// is not known.
+pub(super) fn usual_runs(
+    connection: &Connection,
+    [project, agent]: [&str; 2],
+    besides: TraceId,
+) -> rusqlite::Result<UsualRuns> {
+    let mut query = connection.prepare_cached(
+        "SELECT duration_ms, cost_usd FROM runs
+         WHERE project = (SELECT id FROM names WHERE name = ?1) AND agent = (SELECT id FROM names WHERE name = ?2)
+            AND status IN (?3, ?4) AND is_rooted AND duration_ms IS NOT NULL AND id <> ?5
+         ORDER BY started_at DESC LIMIT ?6",
+    )?;
+    let ended = [RunStatus::Ok as u8, RunStatus::Error as u8];
+    let values = rusqlite::params![project, agent, ended[0], ended[1], besides.as_bytes(), USUAL_RUNS as i64];
+    let rows = query.query_map(values, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Option<f64>>(1)?)))?;
+    let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    rows.reverse();
+    let mut usual = UsualRuns::default();
+    rows.into_iter().for_each(|(duration_ms, cost)| usual.add(duration_ms as f64 / 1000.0, cost));
+    Ok(usual)
 }
 
 fn list(connection: &Connection, filter: &RunFilter) -> rusqlite::Result<(Vec<Run>, Option<RunCursor>)> {

@@ -10,7 +10,7 @@ use super::block::{BLOCK_BITS, BlockWriter};
 use super::reader::TraceReader;
 use super::{LAYOUT, StoredRuns, TraceBatch, TraceLimits, TraceReaders, row};
 use crate::model::run_stats::Contribution;
-use crate::model::{RegisteredAgent, Run, Sketch, Span, StatKey, Time, TraceId};
+use crate::model::{RegisteredAgent, Run, Sketch, Span, StatKey, Time, TraceId, UsualRuns};
 use crate::store::database::{self, Database};
 use crate::store::error::StoreError;
 use crate::store::file::DatabaseLocation;
@@ -176,6 +176,11 @@ impl TraceStore {
     /// The runs that a trace or run id names, with all runs of the same traces and their spans.
     pub fn load(&self, id: TraceId) -> Result<StoredRuns, StoreError> {
         TraceReader::load(&self.database.connection, id, false).map_err(self.failed("read"))
+    }
+
+    /// What the last ended runs of an agent took and cost, without the run `besides`.
+    pub fn usual_runs(&self, project: &str, agent: &str, besides: TraceId) -> Result<UsualRuns, StoreError> {
+        super::reader::usual_runs(&self.database.connection, [project, agent], besides).map_err(self.failed("read"))
     }
 
     /// Inferred runs whose caller named the run `id`.
