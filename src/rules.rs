@@ -8,6 +8,7 @@ pub mod description;
 mod evaluate;
 pub mod file;
 pub mod indicators;
+mod metric;
 mod outcome;
 mod reevaluation;
 pub mod row;
@@ -25,6 +26,7 @@ use std::time::Duration;
 pub use compile::{BUILT_IN, Rule, RuleSet, built_in};
 pub use description::{Description, Measure};
 pub use indicators::Indicator;
+pub use metric::{MetricSelector, RuleInput};
 pub use row::{ForEach, PromQl};
 pub use text::{AlertTexts, TemplateData, as_count, as_dollars, as_duration, as_percent, as_short};
 pub use thresholds::Comparison;
@@ -47,6 +49,8 @@ pub struct Rules {
     /// Agents whose windows changed since they were last saved.
     unsaved: Vec<u32>,
     components: Vec<Marks>,
+    /// The rules about the absence of a custom metric whose metric a component had.
+    known_components: Vec<Marks>,
     sources: Vec<Marks>,
     sidecar_parts: Vec<Marks>,
     projects: Vec<ProjectState>,
@@ -65,6 +69,8 @@ struct AgentState {
     unsaved: bool,
     /// The indicators that had a value, of those whose absence a rule alerts on.
     known: Indicators,
+    /// The same of custom metrics.
+    known_metrics: Vec<Arc<MetricSelector>>,
     /// The agent as of its last evaluation.
     seen: Option<EvaluatedState>,
 }
@@ -73,6 +79,8 @@ struct AgentState {
 #[derive(Clone, Debug, Default)]
 struct ProjectState {
     marks: Marks,
+    /// The rules about the absence of a custom metric whose metric it had.
+    known: Marks,
     /// Missing agents with an active finding, as (rule, name).
     missing: Vec<(RuleId, Arc<str>)>,
 }
@@ -85,6 +93,7 @@ impl Rules {
             agents: Vec::new(),
             unsaved: Vec::new(),
             components: Vec::new(),
+            known_components: Vec::new(),
             sources: Vec::new(),
             sidecar_parts: Vec::new(),
             projects: Vec::new(),
@@ -116,6 +125,7 @@ impl Rules {
     pub fn reset_marks(&mut self) {
         self.agents.iter_mut().for_each(|state| state.marks = Marks::default());
         self.components.clear();
+        self.known_components.clear();
         self.sources.clear();
         self.sidecar_parts.clear();
         self.projects.clear();
@@ -153,9 +163,11 @@ impl Rules {
         let state = self.agents.get(slot as usize)?;
         let tracks = state.tracks.as_deref().unwrap_or_default();
         let windows: Vec<_> =
-            tracks.iter().zip(&self.set.tracks).filter_map(|(track, spec)| track.saved(spec.indicator)).collect();
+            tracks.iter().zip(&self.set.tracks).filter_map(|(track, spec)| track.saved(spec)).collect();
         let is_known = |indicator: &&Indicator| state.known.contains(**indicator);
-        let known: Vec<_> = Indicator::ALL.iter().filter(is_known).map(|it| Cow::Borrowed(it.name())).collect();
+        let known = Indicator::ALL.iter().filter(is_known).map(|it| Cow::Borrowed(it.name()));
+        let metrics = state.known_metrics.iter().map(|it| Cow::Owned(it.text().to_owned()));
+        let known: Vec<_> = known.chain(metrics).collect();
         (!windows.is_empty() || !known.is_empty()).then_some(AgentWindows { known, windows })
     }
 
@@ -164,7 +176,7 @@ impl Rules {
         let mut tracks: Tracks = self.set.tracks.iter().map(Track::new).collect();
         for (track, spec) in tracks.iter_mut().zip(&self.set.tracks) {
             let is_same = |window: &&Window| {
-                *window.indicator == *spec.indicator.name()
+                *window.indicator == *spec.name()
                     && Duration::from_millis(window.over) == spec.over
                     && window.average == spec.average
             };
@@ -175,6 +187,12 @@ impl Rules {
         let state = entry_of(&mut self.agents, slot);
         state.tracks = Some(tracks);
         saved.known.iter().filter_map(|word| Indicator::parse(word)).for_each(|known| state.known.insert(known));
+        let metrics = self.set.rules.iter().filter_map(|rule| rule.metric.as_ref());
+        for metric in metrics.filter(|metric| saved.known.iter().any(|word| word == metric.text())) {
+            if !state.known_metrics.contains(metric) {
+                state.known_metrics.push(Arc::clone(metric));
+            }
+        }
     }
 
     /// The policy of each rule, by [`RuleId`].

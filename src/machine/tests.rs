@@ -1,6 +1,7 @@
 //! Fleet and rules together, in a simulation: which finding has which level, and at exactly which time.
 
 mod builtin;
+mod custom;
 mod enforcement;
 mod histories;
 mod hooks;

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::file::{self, IndicatorExpr, OverTime, Repeat, RuleEntry, Threshold, Where};
 use super::indicators::{Indicator, Indicators};
-use super::row::{ForEach, IndicatorRow, Windowed};
+use super::metric::{MetricSelector, RuleInput};
+use super::row::{ForEach, IndicatorRow, Reading, Windowed};
 use super::text::Texts;
 use super::thresholds::{Comparison, Thresholds};
 use super::window::TrackSpec;
-use crate::model::{Agent, Level, Origin, Problem, RulePolicy, Time, Unit};
+use crate::model::{Agent, Level, Origin, Problem, RulePolicy, Snapshot, Time, Unit};
 
 /// Name and text of each file of built-in rules, those in `alerts/`.
 pub const BUILT_IN: [(&str, &str); 8] = [
@@ -65,6 +66,8 @@ pub struct Rule {
     pub(super) expr: Expr,
     /// The indicator that it reads; of a ratio, the numerator.
     pub(super) indicator: Indicator,
+    /// If that is a custom metric, which.
+    pub(super) metric: Option<Arc<MetricSelector>>,
     /// All indicators that its value depends on.
     pub(super) reads: Indicators,
     pub(super) thresholds: Thresholds,
@@ -81,6 +84,19 @@ impl Rule {
         let usual = self.indicator.row().usual.and_then(|(_, usual)| usual(agent, now)).filter(|usual| *usual > 0.0);
         let thresholds = self.thresholds.of_usual(usual.ok_or(())?);
         Ok(Cow::Owned(Self { thresholds, ..self.clone() }))
+    }
+
+    /// What it reads.
+    pub(super) fn input(&self) -> RuleInput {
+        RuleInput { indicator: self.indicator, metric: self.metric.clone() }
+    }
+
+    /// Its current value for `agent`.
+    pub(super) fn read(&self, agent: &Agent, fleet: &Snapshot, now: Time) -> Reading {
+        match &self.metric {
+            Some(metric) => metric.read(agent.custom.as_deref(), &self.thresholds),
+            None => self.indicator.row().read(agent, fleet, now),
+        }
     }
 
     /// Its name.
@@ -197,7 +213,8 @@ impl RuleSet {
         if entry.levels.is_empty() {
             return Err(missing("levels"));
         }
-        let (expr, indicator, reads) = self.expr(expr, for_each, when)?;
+        let (expr, input, reads) = self.expr(expr, for_each, when)?;
+        let RuleInput { indicator, metric } = input;
         let thresholds = thresholds(entry, when, indicator, matches!(expr, Expr::Now), settings)?;
         let lowest = entry.levels.keys().next().copied().unwrap_or(Level::Warning);
         if entry.r#where.as_ref().is_some_and(|filter| {
@@ -249,32 +266,38 @@ impl RuleSet {
             let new: Vec<Indicator> = Indicator::ALL.iter().filter(is_new).copied().collect();
             self.read.extend(new);
         }
-        self.rules.push(Rule { policy, for_each, expr, indicator, reads, thresholds, filter: entry.r#where.clone() });
+        let filter = entry.r#where.clone();
+        self.rules.push(Rule { policy, for_each, expr, indicator, metric, reads, thresholds, filter });
         Ok(())
     }
 
-    /// The compiled expression, its main indicator, and all indicators that it reads.
+    /// The compiled expression, its main input, and all indicators that it reads.
     fn expr(
         &mut self,
         expr: &IndicatorExpr,
         for_each: ForEach,
         when: Comparison,
-    ) -> Result<(Expr, Indicator, Indicators), String> {
-        let one = |indicator| Indicators::NONE.with(indicator);
+    ) -> Result<(Expr, RuleInput, Indicators), String> {
+        let one = |input: &RuleInput| Indicators::NONE.with(input.indicator);
         let over = match expr {
-            IndicatorExpr::Now(indicator) => {
-                fits(*indicator, for_each)?;
-                if let Some((part, whole, over, min_samples)) = indicator.row().ratio_of {
+            IndicatorExpr::Now(input) => {
+                fits(input.indicator, for_each)?;
+                if let Some((part, whole, over, min_samples)) = input.indicator.row().ratio_of {
                     if when == Comparison::Absent {
-                        return Err(format!("`{}` can't be absent; use another `when`", indicator.name()));
+                        return Err(format!("`{}` can't be absent; use another `when`", input.name()));
                     }
-                    let of_name = |name| Indicator::parse(name).ok_or_else(|| format!("there is no signal `{name}`"));
+                    let of_name = |name| {
+                        let indicator = Indicator::parse(name).ok_or_else(|| format!("there is no signal `{name}`"))?;
+                        Ok::<_, String>(RuleInput::from(indicator))
+                    };
                     let (part, whole) = (of_name(part)?, of_name(whole)?);
-                    let mut track = |indicator| self.track(TrackSpec { indicator, over, average: false });
-                    let expr = Expr::Ratio { part: track(part), whole: track(whole), min_samples };
-                    return Ok((expr, part, one(part).with(whole)));
+                    let reads = one(&part).union(one(&whole));
+                    let mut track =
+                        |input: &RuleInput| self.track(TrackSpec { input: input.clone(), over, average: false });
+                    let expr = Expr::Ratio { part: track(&part), whole: track(&whole), min_samples };
+                    return Ok((expr, part, reads));
                 }
-                return Ok((Expr::Now, *indicator, one(*indicator)));
+                return Ok((Expr::Now, input.clone(), one(input)));
             }
             IndicatorExpr::Over(over) => over,
         };
@@ -288,41 +311,44 @@ impl RuleSet {
         if window < Duration::from_secs(1) || window > MAX_WINDOW {
             return Err("`over` must be from 1s to 7d".into());
         }
-        let mut track = |indicator: Indicator, average| self.track(TrackSpec { indicator, over: window, average });
-        let mut counter = |indicator: Indicator| match indicator.row().windowed {
-            Windowed::Increase(_) => Ok(track(indicator, false)),
+        let mut track =
+            |input: &RuleInput, average| self.track(TrackSpec { input: input.clone(), over: window, average });
+        let mut counter = |input: &RuleInput| match (&input.metric, input.indicator.row().windowed) {
+            (Some(_), _) | (None, Windowed::Increase(_)) => Ok(track(input, false)),
             _ => Err(format!(
                 "`{}` is not a counter; use one of {}",
-                indicator.name(),
+                input.name(),
                 taken_as(|windowed| matches!(windowed, Windowed::Increase(_)))
             )),
         };
         let OverTime { increase_of, rate_of, average_of, changes_of, ratio_of, min_samples, .. } = over;
         match (increase_of, rate_of, average_of, changes_of, ratio_of) {
-            (Some(it), None, None, None, None) => Ok((Expr::Increase(counter(*it)?), *it, one(*it))),
-            (None, Some(it), None, None, None) => Ok((Expr::Rate(counter(*it)?, window.as_secs_f64()), *it, one(*it))),
-            (None, None, Some(it), None, None) => match it.row().windowed {
-                Windowed::Average => Ok((Expr::Average(track(*it, true)), *it, one(*it))),
+            (Some(it), None, None, None, None) => Ok((Expr::Increase(counter(it)?), it.clone(), one(it))),
+            (None, Some(it), None, None, None) => {
+                Ok((Expr::Rate(counter(it)?, window.as_secs_f64()), it.clone(), one(it)))
+            }
+            (None, None, Some(it), None, None) => match (&it.metric, it.indicator.row().windowed) {
+                (Some(_), _) | (None, Windowed::Average) => Ok((Expr::Average(track(it, true)), it.clone(), one(it))),
                 _ => Err(format!(
                     "`average_of: {}` has no meaning; it takes {}",
                     it.name(),
                     taken_as(|windowed| matches!(windowed, Windowed::Average))
                 )),
             },
-            (None, None, None, Some(it), None) => match it.row().windowed {
-                Windowed::Changes(_) => Ok((Expr::Increase(track(*it, false)), *it, one(*it))),
+            (None, None, None, Some(it), None) => match it.indicator.row().windowed {
+                Windowed::Changes(_) => Ok((Expr::Increase(track(it, false)), it.clone(), one(it))),
                 _ => {
                     Err(format!("`changes_of` takes {}", taken_as(|windowed| matches!(windowed, Windowed::Changes(_)))))
                 }
             },
             (None, None, None, None, Some([part, whole])) => Ok((
                 Expr::Ratio {
-                    part: counter(*part)?,
-                    whole: counter(*whole)?,
+                    part: counter(part)?,
+                    whole: counter(whole)?,
                     min_samples: min_samples.unwrap_or(1).max(1) as f64,
                 },
-                *part,
-                one(*part).with(*whole),
+                part.clone(),
+                one(part).union(one(whole)),
             )),
             _ => Err("give exactly one of increase_of, rate_of, average_of, changes_of, ratio_of".into()),
         }

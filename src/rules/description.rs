@@ -5,24 +5,24 @@ use std::time::Duration;
 use super::RuleSet;
 use super::compile::Expr;
 use super::file::Where;
-use super::indicators::Indicator;
+use super::metric::RuleInput;
 use super::row::ForEach;
 use super::thresholds::Comparison;
 use crate::model::{Level, Unit};
 
 /// The value that a rule compares with its thresholds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Measure {
     /// The current value.
-    Now(Indicator),
+    Now(RuleInput),
     /// The increase of a counter over the window; of `status`, the number of its changes.
-    Increase(Indicator, Duration),
+    Increase(RuleInput, Duration),
     /// The increase of a counter over the window, per second.
-    Rate(Indicator, Duration),
+    Rate(RuleInput, Duration),
     /// The average over the window.
-    Average(Indicator, Duration),
+    Average(RuleInput, Duration),
     /// The ratio of the increases of two counters over the window, if the second increased by at least this much.
-    Ratio(Indicator, Indicator, Duration, f64),
+    Ratio(RuleInput, RuleInput, Duration, f64),
 }
 
 /// A loaded rule.
@@ -63,10 +63,11 @@ impl RuleSet {
     pub fn descriptions(&self) -> impl Iterator<Item = Description<'_>> {
         self.rules.iter().map(|rule| {
             let track = |place: usize| {
-                self.tracks.get(place).map_or((rule.indicator, Duration::ZERO), |track| (track.indicator, track.over))
+                let track = self.tracks.get(place);
+                track.map_or_else(|| (rule.input(), Duration::ZERO), |track| (track.input.clone(), track.over))
             };
             let value = match rule.expr {
-                Expr::Now => Measure::Now(rule.indicator),
+                Expr::Now => Measure::Now(rule.input()),
                 Expr::Increase(place) => Measure::Increase(track(place).0, track(place).1),
                 Expr::Rate(place, _) => Measure::Rate(track(place).0, track(place).1),
                 Expr::Average(place) => Measure::Average(track(place).0, track(place).1),

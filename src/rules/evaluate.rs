@@ -10,9 +10,19 @@ use super::reevaluation::{grows, grows_of_agent, next_evaluation, next_threshold
 use super::row::{CounterValue, ForEach, Reading, Windowed};
 use super::thresholds::Comparison;
 use super::window::{Track, Tracks};
-use super::{Rules, entry_of};
+use super::{AgentState, ProjectState, Rules, entry_of};
 use crate::model::sidecar_part::SidecarPart;
 use crate::model::{Agent, AgentStatus, Deadlines, Ending, Finding, Removal, Removed, RuleId, Snapshot, Subject, Time};
+
+impl AgentState {
+    /// Whether what `rule` reads had a value.
+    fn is_known(&self, rule: &Rule) -> bool {
+        match &rule.metric {
+            Some(metric) => self.known_metrics.contains(metric),
+            None => self.known.contains(rule.indicator),
+        }
+    }
+}
 
 /// An agent as of its last evaluation, for detecting what changed since.
 #[derive(Clone, Debug)]
@@ -89,11 +99,16 @@ impl Rules {
         let is_new = in_full && agent.first_seen >= fleet.started_at;
         let mut changed_any = false;
         for (track, spec) in tracks.iter_mut().zip(&self.set.tracks) {
-            if !changed.contains(spec.indicator) {
+            if !changed.contains(spec.input.indicator) {
                 continue;
             }
-            let row = spec.indicator.row();
+            let row = spec.input.indicator.row();
+            let custom = agent.custom.as_deref();
             let CounterValue { value, is_from_zero } = match row.windowed {
+                _ if let Some(metric) = &spec.input.metric => match spec.average {
+                    true => CounterValue { value: metric.mean(custom), is_from_zero: false },
+                    false => CounterValue { value: metric.counted(custom), is_from_zero: true },
+                },
                 Windowed::Increase(count) | Windowed::Changes(count) => count(agent, fleet),
                 Windowed::Average | Windowed::No => match row.read(agent, fleet, now) {
                     Reading::Value(value) => CounterValue { value: Some(value), is_from_zero: false },
@@ -167,15 +182,16 @@ impl Rules {
             let reading = match reading {
                 // A value that was never known is not absent.
                 Reading::Unknown
-                    if rule.thresholds.when == Comparison::Absent
-                        && !state.known.contains(rule.indicator)
-                        && !state.marks.has(id) =>
+                    if rule.thresholds.when == Comparison::Absent && !state.is_known(rule) && !state.marks.has(id) =>
                 {
                     Reading::NotApplicable
                 }
                 Reading::Value(_) if rule.thresholds.when == Comparison::Absent => {
-                    if !state.known.contains(rule.indicator) {
-                        state.known.insert(rule.indicator);
+                    if !state.is_known(rule) {
+                        match &rule.metric {
+                            Some(metric) => state.known_metrics.push(Arc::clone(metric)),
+                            None => state.known.insert(rule.indicator),
+                        }
                         if !std::mem::replace(&mut state.unsaved, true) {
                             self.unsaved.push(slot);
                         }
@@ -218,17 +234,26 @@ impl Rules {
 
     pub(super) fn component_removed(&mut self, now: Time, removed: &Removed, out: &mut Vec<Finding>) {
         let marks = std::mem::take(entry_of(&mut self.components, removed.slot));
+        *entry_of(&mut self.known_components, removed.slot) = Marks::default();
         let subject = Subject::Component { project: Arc::clone(&removed.project), name: Arc::clone(&removed.name) };
         out.extend(marks.iter().map(|rule| removal_finding(rule, subject.clone(), removed.removal, now)));
     }
 
     pub(super) fn evaluate_component(&mut self, now: Time, fleet: &Snapshot, slot: u32, out: &mut Vec<Finding>) {
         let Some(component) = fleet.components.get(slot) else { return };
+        let known = entry_of(&mut self.known_components, slot);
         let mut subject = SubjectMarks { slot, marks: entry_of(&mut self.components, slot), deadlines: None };
         for (place, rule) in self.set.rules.iter().enumerate() {
             let Some(read) = rule.reader(ForEach::Component, |row| row.component) else { continue };
             let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_project(&component.project));
-            let reading = if covered { read(component) } else { Reading::NotApplicable };
+            let reading = match &rule.metric {
+                _ if !covered => Reading::NotApplicable,
+                Some(metric) => {
+                    let reading = metric.read(component.custom.as_deref(), &rule.thresholds);
+                    after_presence(rule_id(place), reading, known, subject.marks)
+                }
+                None => read(component),
+            };
             out.extend(subject.evaluate(now, (rule, rule_id(place)), reading, || Subject::Component {
                 project: Arc::clone(&component.project),
                 name: Arc::clone(&component.name),
@@ -273,7 +298,15 @@ impl Rules {
             let Some(rule) = self.set.rules.get(place) else { continue };
             let Some(read) = rule.reader(ForEach::Cluster, |row| row.project) else { continue };
             let covered = rule.filter.as_ref().is_none_or(|filter| filter.covers_project(&project.name));
-            let reading = if covered { read(project, now) } else { Reading::NotApplicable };
+            let reading = match &rule.metric {
+                _ if !covered => Reading::NotApplicable,
+                Some(metric) => {
+                    let reading = metric.read(project.custom.as_deref(), &rule.thresholds);
+                    let ProjectState { marks, known, .. } = entry_of(&mut self.projects, slot);
+                    after_presence(rule_id(place), reading, known, marks)
+                }
+                None => read(project, now),
+            };
             let marks = &mut entry_of(&mut self.projects, slot).marks;
             let mut subject = SubjectMarks { slot, marks, deadlines: Some(&mut self.project_deadlines) };
             let name = || Subject::Cluster { project: Arc::clone(&project.name) };
@@ -346,6 +379,16 @@ impl SubjectMarks<'_> {
     }
 }
 
+/// The reading of a custom metric: one that its subject never had is not absent.
+fn after_presence(rule: RuleId, reading: Reading, known: &mut Marks, active: &Marks) -> Reading {
+    match reading {
+        Reading::Value(_) => known.set(rule, true),
+        Reading::Unknown if !known.has(rule) && !active.has(rule) => return Reading::NotApplicable,
+        _ => {}
+    }
+    reading
+}
+
 fn removal_finding(rule: RuleId, subject: Subject, removal: Removal, now: Time) -> Finding {
     let ending = match removal {
         Removal::Absent => Ending::Removed,
@@ -375,7 +418,7 @@ fn reading(rule: &Rule, agent: &Agent, fleet: &Snapshot, tracks: Option<&mut Tra
     };
     let is_at_most = rule.thresholds.when == Comparison::AtMost;
     match rule.expr {
-        Expr::Now => rule.indicator.row().read(agent, fleet, now),
+        Expr::Now => rule.read(agent, fleet, now),
         Expr::Increase(place) | Expr::Rate(place, _) => {
             let Some(track) = track_at(&mut tracks, place) else { return Reading::Unknown };
             if is_at_most && !track.is_full(now) {

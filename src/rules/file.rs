@@ -9,7 +9,7 @@ use figment::value::Value;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::indicators::Indicator;
+use super::metric::{MetricSelector, RuleInput, indicator};
 use super::row::ForEach;
 use super::thresholds::Comparison;
 use crate::model::{Agent, Flap, Level, Position, Problem, QuietHours};
@@ -194,7 +194,7 @@ impl<'de> Deserialize<'de> for FlapEntry {
 #[derive(Clone, Debug)]
 pub enum IndicatorExpr {
     /// The current value.
-    Now(Indicator),
+    Now(RuleInput),
     /// A value computed over a window.
     Over(OverTime),
 }
@@ -212,37 +212,68 @@ impl<'de> Visitor<'de> for IndicatorExprVisitor {
     type Value = IndicatorExpr;
 
     fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("a signal like idle_seconds, or one over time like {increase_of: restarts, over: 1h}")
+        out.write_str(
+            "a signal like idle_seconds, one over time like {increase_of: restarts, over: 1h}, or a custom metric like {metric: pool_size}",
+        )
     }
 
     fn visit_str<E: de::Error>(self, word: &str) -> Result<IndicatorExpr, E> {
-        Indicator::parse(word).map(IndicatorExpr::Now).ok_or_else(|| {
-            let words: Vec<&str> = Indicator::ALL.iter().map(|indicator| indicator.name()).collect();
-            E::custom(format!("unknown signal `{word}`; {}", mistake::suggestion(word, &words, "there are")))
-        })
+        indicator(word).map(|indicator| IndicatorExpr::Now(indicator.into())).map_err(E::custom)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<IndicatorExpr, A::Error> {
-        OverTime::deserialize(MapAccessDeserializer::new(map)).map(IndicatorExpr::Over)
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            metric: Option<String>,
+            labels: Option<BTreeMap<String, String>>,
+            increase_of: Option<RuleInput>,
+            rate_of: Option<RuleInput>,
+            average_of: Option<RuleInput>,
+            changes_of: Option<RuleInput>,
+            ratio_of: Option<[RuleInput; 2]>,
+            #[serde(default, with = "crate::model::duration::option")]
+            over: Option<Duration>,
+            min_samples: Option<u64>,
+        }
+        let Fields { metric, labels, increase_of, rate_of, average_of, changes_of, ratio_of, over, min_samples } =
+            Fields::deserialize(MapAccessDeserializer::new(map))?;
+        let is_over_time = over.is_some()
+            || [&increase_of, &rate_of, &average_of, &changes_of].into_iter().any(Option::is_some)
+            || ratio_of.is_some()
+            || min_samples.is_some();
+        let Some(metric) = metric else {
+            if labels.is_some() {
+                let error = "`labels` are of a custom metric; write them beside `metric`, like {metric: pool_size, labels: {pool: db}}";
+                return Err(de::Error::custom(error));
+            }
+            let over = OverTime { increase_of, rate_of, average_of, changes_of, ratio_of, over, min_samples };
+            return Ok(IndicatorExpr::Over(over));
+        };
+        if is_over_time {
+            let error =
+                format!("a custom metric over time is written {{increase_of: {{metric: {metric}}}, over: 10m}}");
+            return Err(de::Error::custom(error));
+        }
+        let input = MetricSelector::input(&metric, &labels.unwrap_or_default()).map_err(de::Error::custom)?;
+        Ok(IndicatorExpr::Now(input))
     }
 }
 
 /// An indicator over time; exactly one of the first five fields is given.
-#[derive(Clone, Debug, Default, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default)]
 pub struct OverTime {
     /// The increase of a counter.
-    pub increase_of: Option<Indicator>,
+    pub increase_of: Option<RuleInput>,
     /// The increase of a counter per second.
-    pub rate_of: Option<Indicator>,
+    pub rate_of: Option<RuleInput>,
     /// The average of a gauge.
-    pub average_of: Option<Indicator>,
+    pub average_of: Option<RuleInput>,
     /// The number of changes of a status.
-    pub changes_of: Option<Indicator>,
+    pub changes_of: Option<RuleInput>,
     /// The ratio of the increases of two counters.
-    pub ratio_of: Option<[Indicator; 2]>,
+    pub ratio_of: Option<[RuleInput; 2]>,
     /// The length of the window.
-    #[serde(with = "crate::model::duration::option")]
     pub over: Option<Duration>,
     /// For `ratio_of`: the minimum increase of the second counter.
     pub min_samples: Option<u64>,

@@ -182,6 +182,12 @@ indicators! {
     ExportWaitingSeconds = "export_waiting_seconds": row().grows()
         .of_sidecar(|sidecar, now| Reading::since(sidecar.export_waiting_since, now))
         .promql(PromQl::OfSidecar("lookout_export_oldest_age_seconds"));
+    /// A custom metric, which the rule names.
+    Metric = "metric": of_agent(|_, _, _| Reading::NotApplicable).depends_on(|agent| {
+        agent.custom.as_ref().map_or(0, |metrics| metrics.revision)
+    }).known_while_stale().of_component(|_| Reading::NotApplicable).component_class(Class::Other)
+        .of_project(Class::Other, |_, _| Reading::NotApplicable)
+        .promql(PromQl::Custom);
 }
 
 impl Indicator {

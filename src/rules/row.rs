@@ -136,6 +136,8 @@ pub enum PromQl {
     Flag(&'static str),
     /// A family with a series per agent and value of this label, to be summed without that of this value.
     Except(&'static str, &'static str, &'static str),
+    /// A custom metric, which the rule names.
+    Custom,
     /// A family with a series per agent, and the family of what is usual of it.
     Usual(&'static str, &'static str),
 }
@@ -160,6 +162,8 @@ pub(super) struct IndicatorRow {
     pub(super) sidecar: Option<fn(&SidecarHealth, Time) -> Reading>,
     /// The class of alerts about an agent.
     agent_class: Class,
+    /// The class of alerts about a component.
+    component_class: Class,
     /// The class of alerts about a project.
     project_class: Class,
     pub(super) drift: Drift,
@@ -197,6 +201,7 @@ pub(super) const fn row() -> IndicatorRow {
         receiver: None,
         sidecar: None,
         agent_class: Class::Agent,
+        component_class: Class::Component,
         project_class: Class::Other,
         drift: Drift::None,
         depends_on: None,
@@ -254,6 +259,10 @@ impl IndicatorRow {
 
     pub(super) const fn class(self, class: Class) -> Self {
         Self { agent_class: class, ..self }
+    }
+
+    pub(super) const fn component_class(self, class: Class) -> Self {
+        Self { component_class: class, ..self }
     }
 
     pub(super) const fn grows(self) -> Self {
@@ -343,7 +352,7 @@ impl IndicatorRow {
             ForEach::Agent => self.agent_class,
             ForEach::Cluster => self.project_class,
             ForEach::Source => Class::SourceFailing,
-            ForEach::Component => Class::Component,
+            ForEach::Component => self.component_class,
             ForEach::Receiver | ForEach::Sidecar => Class::Other,
         }
     }

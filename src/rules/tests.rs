@@ -254,6 +254,22 @@ fn each_error_has_its_position() {
 fn unknown_words_are_named_with_a_suggestion() {
     for (with, expected) in [
         ("signal: idle_second", "signal: unknown signal `idle_second`; did you mean `idle_seconds`?"),
+        ("signal: metric", "signal: `metric` needs the name of a custom metric; write `signal: {metric: pool_size}`"),
+        ("signal: {metrc: pool_size}", "signal.metrc: unknown key; did you mean `metric`?"),
+        ("signal: {metric: pool_size, label: {a: b}}", "signal.label: unknown key; did you mean `labels`?"),
+        ("signal: {metric: '…'}", "signal: `…` is not the name of a custom metric; write one such as pool_size"),
+        (
+            "signal: {metric: pool_size, labels: {project: shop}}",
+            "signal: labels: `project` is no label of a custom metric; use `where` for whose it is",
+        ),
+        (
+            "signal: {metric: jobs, over: 10m}",
+            "signal: a custom metric over time is written {increase_of: {metric: jobs}, over: 10m}",
+        ),
+        (
+            "signal: {increase_of: {metrics: jobs}, over: 10m}",
+            "signal.increase_of.metrics: unknown key; did you mean `metric`?",
+        ),
         ("signal: {increase_off: restarts, over: 1h}", "signal.increase_off: unknown key; did you mean `increase_of`?"),
         ("level: {warning: 5m}", "level: unknown key; did you mean `levels`?"),
         ("levels: {wrong: 5m}", "levels.wrong: `wrong` is unknown; did you mean `warning`?"),

@@ -4,21 +4,31 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::indicators::Indicator;
+use super::metric::RuleInput;
 use crate::model::{Time, Window};
 
 /// The approximate maximum number of samples kept per window; denser samples are merged.
 const MAX_PIECES: u32 = 120;
 
 /// A window that rules need; identical ones are shared.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct TrackSpec {
-    /// The indicator.
-    pub(super) indicator: Indicator,
+    /// What it is over.
+    pub(super) input: RuleInput,
     /// The length of the window.
     pub(super) over: Duration,
     /// Whether its average is computed, otherwise its increase.
     pub(super) average: bool,
+}
+
+impl TrackSpec {
+    /// The name that it is saved under.
+    pub(super) fn name(&self) -> Cow<'static, str> {
+        match &self.input.metric {
+            Some(metric) => Cow::Owned(metric.text().to_owned()),
+            None => Cow::Borrowed(self.input.indicator.name()),
+        }
+    }
 }
 
 /// The windows of one agent, in the order of the rule set's specs.
@@ -90,11 +100,11 @@ impl Track {
     }
 
     /// The window in the form in which it is saved; `None` before the first value.
-    pub(super) fn saved(&self, indicator: Indicator) -> Option<Window> {
+    pub(super) fn saved(&self, spec: &TrackSpec) -> Option<Window> {
         let since = self.since?;
         let after = |at: &Time| at.as_millis().saturating_sub(since.as_millis());
         Some(Window {
-            indicator: Cow::Borrowed(indicator.name()),
+            indicator: spec.name(),
             over: u64::try_from(self.over.as_millis()).unwrap_or(u64::MAX),
             average: self.average,
             since,
@@ -179,6 +189,11 @@ impl Track {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rules::Indicator;
+
+    fn spec(average: bool) -> TrackSpec {
+        TrackSpec { input: Indicator::Restarts.into(), over: Duration::from_secs(600), average }
+    }
 
     fn at(seconds: i64) -> Time {
         Time::from_millis(seconds * 1000)
@@ -191,14 +206,11 @@ mod tests {
             for (second, value) in [(0, 5.0), (100, 7.0), (200, 8.0)] {
                 before.observe(at(second), value, false, true);
             }
-            let saved = before.saved(Indicator::Restarts).expect("it has a value");
+            let saved = before.saved(&spec(false)).expect("it has a value");
             let saved = serde_json::from_str(&serde_json::to_string(&saved).expect("JSON")).expect("the same");
             let mut after = track(average);
             after.restore(at(5_300), &saved, Duration::from_secs(5_000));
-            assert_eq!(
-                before.saved(Indicator::Restarts).map(|it| it.pieces),
-                after.saved(Indicator::Restarts).map(|it| it.pieces)
-            );
+            assert_eq!(before.saved(&spec(false)).map(|it| it.pieces), after.saved(&spec(false)).map(|it| it.pieces));
             for second in [300, 650, 750, 900] {
                 assert_eq!(before.increase(at(second)), after.increase(at(second + 5_000)), "{average} {second}");
                 assert_eq!(before.is_covered(at(second)), after.is_covered(at(second + 5_000)));
@@ -215,13 +227,13 @@ mod tests {
         before.observe(at(9_000), 5.0, false, true);
         before.observe(at(9_100), 7.0, false, true);
         let mut after = track(false);
-        after.restore(at(100), &before.saved(Indicator::Restarts).expect("a value"), Duration::ZERO);
+        after.restore(at(100), &before.saved(&spec(false)).expect("a value"), Duration::ZERO);
         assert_eq!(after.increase(at(100)), 2.0);
         assert_eq!(after.increase(at(701)), 0.0);
     }
 
     fn track(average: bool) -> Track {
-        Track::new(&TrackSpec { indicator: Indicator::Restarts, over: Duration::from_secs(600), average })
+        Track::new(&spec(average))
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod callbacks;
 mod chats;
 mod clickhouse;
 mod counterparts;
+mod custom_metrics;
 mod demo;
 #[cfg(target_os = "linux")]
 mod deployment;
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         runs::trials(),
         registry_mysql::trials(),
         clickhouse::trials(),
+        custom_metrics::trials(),
         run_sources::trials(),
         run_clients::trials(),
         supervision::trials(),

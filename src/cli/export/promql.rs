@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::metrics::names;
-use crate::model::{Level, duration};
+use crate::model::{CustomKind, Level, duration};
 use crate::rules::file::Where;
-use crate::rules::{Comparison, Description, ForEach, Indicator, Measure, PromQl};
+use crate::rules::{Comparison, Description, ForEach, Indicator, Measure, MetricSelector, PromQl, RuleInput};
 
 /// The labels that identify an agent among all scrape targets.
 const ON_AGENT: &str = "on (job, instance, project, agent_name)";
@@ -38,10 +38,14 @@ pub(super) fn translate(rule: &Description<'_>, timeout: Duration) -> Result<Vec
     if rule.when == Comparison::Absent {
         return Err("PromQL can't distinguish a value that disappeared from one that never existed".to_owned());
     }
-    let Measure::Now(indicator) = rule.value else {
-        let (expr, condition) = measured(rule, rule.value)?;
+    let Measure::Now(RuleInput { indicator, metric }) = &rule.value else {
+        let (expr, condition) = measured(rule, &rule.value)?;
         return Ok(compared(rule, &expr, &condition));
     };
+    if let Some(metric) = metric {
+        return Ok(compared(rule, &custom(rule, metric), ""));
+    }
+    let indicator = *indicator;
     match (indicator.promql(), rule.for_each) {
         (PromQl::Unavailable(reason), _) => Err(reason.to_owned()),
         (PromQl::SourceDown(family), _) => by_time(rule, selected(family, &[]) + " == 0", Duration::ZERO),
@@ -61,6 +65,7 @@ pub(super) fn translate(rule: &Description<'_>, timeout: Duration) -> Result<Vec
         (PromQl::Flag(family), _) => Ok(compared(rule, &of_agent(rule, family, &[]), "")),
         (
             PromQl::NoMetric
+            | PromQl::Custom
             | PromQl::Family(_)
             | PromQl::ByType(_)
             | PromQl::Share { .. }
@@ -108,7 +113,8 @@ pub(super) fn remarks(rule: &Description<'_>, exprs: &Result<Vec<(Level, PromQlA
     match exprs {
         Err(reason) => remarks.push(format!("{reason}, so this uses lookout's own evaluation")),
         Ok(levels) => {
-            let is_staleness = matches!(rule.value, Measure::Now(it) if matches!(it.promql(), PromQl::SilentSince(_)));
+            let is_staleness =
+                matches!(&rule.value, Measure::Now(it) if matches!(it.indicator.promql(), PromQl::SilentSince(_)));
             if is_staleness && levels.iter().any(|(_, alert)| !alert.held.is_zero()) {
                 remarks.push("time counts from `agents.timeout`, also for agents with a `ttl` of their own".to_owned());
             }
@@ -182,8 +188,8 @@ fn compared(rule: &Description<'_>, expr: &str, condition: &str) -> Vec<(Level, 
 
 /// The family that the thresholds of `rule` are multiples of.
 fn usual_family(rule: &Description<'_>) -> Option<&'static str> {
-    match rule.value {
-        Measure::Now(indicator) if rule.usual.is_some() => match indicator.promql() {
+    match &rule.value {
+        Measure::Now(input) if rule.usual.is_some() => match input.indicator.promql() {
             PromQl::Usual(_, usual) => Some(usual),
             _ => None,
         },
@@ -192,11 +198,15 @@ fn usual_family(rule: &Description<'_>) -> Option<&'static str> {
 }
 
 /// The expression of a measured value, and an additional condition.
-fn measured(rule: &Description<'_>, value: Measure) -> Result<(String, String), String> {
-    let window = |over: Duration| format!("[{}]", prometheus_duration(over));
-    let taken = |function: &str, indicator: Indicator, over: Duration| -> Result<String, String> {
+fn measured(rule: &Description<'_>, value: &Measure) -> Result<(String, String), String> {
+    let window = |over: &Duration| format!("[{}]", prometheus_duration(*over));
+    let taken = |function: &str, input: &RuleInput, over: &Duration| -> Result<String, String> {
+        if let Some(metric) = &input.metric {
+            let series = selected(&metric.family(CustomKind::Counter), &custom_matchers(rule, metric));
+            return Ok(format!("sum {BY_AGENT} ({function}({series}{}))", window(over)));
+        }
         let of = |family| format!("{function}({}{})", of_agent(rule, family, &[]), window(over));
-        match indicator.promql() {
+        match input.indicator.promql() {
             // A change of state changes two series of the family: the old state's and the new one's.
             PromQl::Words(family, _) => {
                 let changes = format!("changes({}{})", of_agent(rule, family, &[]), window(over));
@@ -208,20 +218,24 @@ fn measured(rule: &Description<'_>, value: Measure) -> Result<(String, String), 
                 let series = except(rule, family, label, value);
                 Ok(format!("sum {BY_AGENT} ({function}({series}{}))", window(over)))
             }
-            _ => Err(no_metric(indicator)),
+            _ => Err(no_metric(input.indicator)),
         }
     };
     Ok(match value {
-        Measure::Now(indicator) => (gauge(rule, indicator)?, String::new()),
-        Measure::Increase(indicator, over) => (taken("increase", indicator, over)?, String::new()),
-        Measure::Rate(indicator, over) => (taken("rate", indicator, over)?, String::new()),
-        Measure::Average(indicator, over) => match indicator.promql() {
+        Measure::Now(input) => (gauge(rule, input.indicator)?, String::new()),
+        Measure::Increase(input, over) => (taken("increase", input, over)?, String::new()),
+        Measure::Rate(input, over) => (taken("rate", input, over)?, String::new()),
+        Measure::Average(RuleInput { metric: Some(metric), .. }, over) => {
+            let series = custom_series(rule, metric);
+            (format!("avg {BY_AGENT} (avg_over_time({series}{}))", window(over)), String::new())
+        }
+        Measure::Average(input, over) => match input.indicator.promql() {
             PromQl::Family(family) => {
                 (format!("avg_over_time({}{})", of_agent(rule, family, &[]), window(over)), String::new())
             }
             _ => {
-                let every = format!("[{}:]", prometheus_duration(over));
-                (format!("avg_over_time(({}){every})", gauge(rule, indicator)?), String::new())
+                let every = format!("[{}:]", prometheus_duration(*over));
+                (format!("avg_over_time(({}){every})", gauge(rule, input.indicator)?), String::new())
             }
         },
         Measure::Ratio(part, whole, over, least) => {
@@ -229,6 +243,47 @@ fn measured(rule: &Description<'_>, value: Measure) -> Result<(String, String), 
             (format!("{} / {whole}", taken("increase", part, over)?), format!("\nand {whole} >= {least}"))
         }
     })
+}
+
+/// The current value of a custom metric: of several series of one subject, the one that breaks the rule most.
+fn custom(rule: &Description<'_>, metric: &MetricSelector) -> String {
+    let series = custom_series(rule, metric);
+    let by = match rule.for_each {
+        ForEach::Component => "by (job, instance, project, component)",
+        ForEach::Cluster => "by (job, instance, project)",
+        _ => BY_AGENT,
+    };
+    match rule.when {
+        Comparison::AtMost => format!("min {by} ({series})"),
+        Comparison::AtLeast => format!("max {by} ({series})"),
+        Comparison::Equals | Comparison::Absent => series,
+    }
+}
+
+/// The series of a custom metric. Unless its name says what it is, it is a gauge or a counter.
+fn custom_series(rule: &Description<'_>, metric: &MetricSelector) -> String {
+    let mut matchers = custom_matchers(rule, metric);
+    if let Some(kind) = metric.kind {
+        return selected(&metric.family(kind), &matchers);
+    }
+    let name = format!("{}(_total)?", metric.family(CustomKind::Gauge));
+    matchers.insert(0, format!("__name__=~{}", quoted(&name)));
+    selected("", &matchers)
+}
+
+/// The matchers of the rule's filter and of the labels of the metric.
+fn custom_matchers(rule: &Description<'_>, metric: &MetricSelector) -> Vec<String> {
+    let mut matchers = filter_matchers(rule);
+    matchers.extend(metric.labels.iter().map(|(label, pattern)| matcher(label, pattern)));
+    // Series of agents, of components and of projects differ by their labels only.
+    let of: &[&str] = match rule.for_each {
+        ForEach::Cluster => &["agent_name=\"\"", "component=\"\""],
+        ForEach::Component => &["component!=\"\""],
+        _ if matchers.iter().any(|matcher| matcher.starts_with("agent_name")) => &[],
+        _ => &["agent_name!=\"\""],
+    };
+    matchers.extend(of.iter().map(|of| (*of).to_owned()));
+    matchers
 }
 
 fn no_metric(indicator: Indicator) -> String {

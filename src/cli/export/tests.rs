@@ -39,6 +39,39 @@ fn the_shipped_rules_are_exported_without_configuration() {
 }
 
 #[test]
+fn custom_metrics_are_selected_by_name_and_labels() {
+    check(
+        "for_each: agent, signal: {metric: poolSize, labels: {pool: 'd*'}}, when: at_least, levels: {warning: 5, error: 10}, where: {project: shop}",
+        &[
+            r#"warning: max by (job, instance, project, agent_name) ({__name__=~"orchestrator_custom_pool_size(_total)?", project="shop", pool=~"d.*", agent_name!=""}) >= 5 < 10"#,
+            r#"error: max by (job, instance, project, agent_name) ({__name__=~"orchestrator_custom_pool_size(_total)?", project="shop", pool=~"d.*", agent_name!=""}) >= 10"#,
+        ],
+    );
+    check(
+        "for_each: component, signal: {metric: jobs_total}, when: at_most, levels: {info: 0}, for: 5m",
+        &[
+            r#"info: min by (job, instance, project, component) (orchestrator_custom_jobs_total{component!=""}) <= 0 for 5m"#,
+        ],
+    );
+    check(
+        "for_each: cluster, signal: {metric: mode}, when: equals, levels: {info: 3}",
+        &[r#"info: {__name__=~"orchestrator_custom_mode(_total)?", agent_name="", component=""} == 3"#],
+    );
+    check(
+        "for_each: agent, signal: {increase_of: {metric: jobs}, over: 10m}, when: at_least, levels: {info: 3}",
+        &[
+            r#"info: sum by (job, instance, project, agent_name) (increase(orchestrator_custom_jobs_total{agent_name!=""}[10m])) >= 3"#,
+        ],
+    );
+    check(
+        "for_each: agent, signal: {average_of: {metric: size}, over: 10m}, when: at_least, levels: {info: 3}",
+        &[
+            r#"info: avg by (job, instance, project, agent_name) (avg_over_time({__name__=~"orchestrator_custom_size(_total)?", agent_name!=""}[10m])) >= 3"#,
+        ],
+    );
+}
+
+#[test]
 fn each_level_ends_where_the_next_one_begins() {
     check(
         "for_each: agent, signal: {increase_of: retries, over: 90s}, when: at_least, levels: {info: 1, error: 5}, for: 2m",

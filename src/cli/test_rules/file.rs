@@ -40,6 +40,8 @@ pub struct TestInput {
     pub state: Option<Value>,
     /// The body of `POST /api/usage`.
     pub usage: Option<Value>,
+    /// The body of `POST /api/metrics`.
+    pub metrics: Option<Value>,
     /// The result of a poll.
     pub poll: Option<PollInput>,
     /// A run begins or ends.

@@ -100,6 +100,7 @@ fn single(input: &TestInput, start: Time) -> Result<Option<TimedEvent>, String> 
     let given = [
         input.state.is_some(),
         input.usage.is_some(),
+        input.metrics.is_some(),
         input.poll.is_some(),
         input.run.is_some(),
         input.silence.is_some(),
@@ -109,7 +110,9 @@ fn single(input: &TestInput, start: Time) -> Result<Option<TimedEvent>, String> 
         input.series.is_some(),
     ];
     if given.into_iter().filter(|given| *given).count() != 1 {
-        return Err("give exactly one of state, usage, poll, run, silence, unsilence, ack, restart, series".to_owned());
+        return Err(
+            "give exactly one of state, usage, metrics, poll, run, silence, unsilence, ack, restart, series".to_owned()
+        );
     }
     let of_series =
         input.project.is_some() || input.agent.is_some() || input.component.is_some() || input.values.is_some();
@@ -120,6 +123,9 @@ fn single(input: &TestInput, start: Time) -> Result<Option<TimedEvent>, String> 
         TestInput { state: Some(body), .. } => Some(state(&resolved(body))),
         TestInput { usage: Some(usage), .. } => {
             Some(TimedEvent::Arrives(RecordedInput::Usage(resolved(usage).to_string().into())))
+        }
+        TestInput { metrics: Some(metrics), .. } => {
+            Some(TimedEvent::Arrives(RecordedInput::Metrics(metrics.to_string().into())))
         }
         TestInput { poll: Some(PollInput { source, states, error }), .. } => {
             let result = match error {

@@ -138,7 +138,7 @@ fn input_that_the_sidecar_would_reject_fails_the_test() {
         ("poll: {source: orch}", "input_state[0]: there is no source `orch`; add it to `sources` of this file"),
         (
             "state: {agents: []}, restart: 5s",
-            "input_state[0]: give exactly one of state, usage, poll, run, silence, unsilence, ack, restart, series",
+            "input_state[0]: give exactly one of state, usage, metrics, poll, run, silence, unsilence, ack, restart, series",
         ),
         ("state: {agents: []}, values: 1x2", "input_state[0]: `project`, `agent`, `component` and `values` are for"),
         ("series: status, agent: a, values: idle", "input_state[0].at: a series starts with the test"),

@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
+use serde_json::json;
+
 use super::*;
+use crate::ingest::decode_metrics;
 use crate::model::hook::{SessionEnd, SessionEvent, TurnFailure};
 use crate::model::update::UsageUpdate;
 use crate::model::{AgentTelemetry, Hook, RateLimitHit, RunStatus, RunSummary, TraceId, UsualRuns};
@@ -56,6 +59,15 @@ rules:
   - {name: RunLong, for_each: agent, signal: run_seconds, when: at_least, levels: {warning: 12s, error: 30s}, where: {type: "c*"}}
   - {name: RunShort, for_each: agent, signal: run_seconds, when: at_most, levels: {info: 1 * p95}}
   - {name: RunCostly, for_each: agent, signal: run_cost_usd, when: at_least, levels: {warning: 2 * median}}
+  - {name: Pool, for_each: agent, signal: {metric: pool}, when: at_least, levels: {info: 3, warning: 9}, clear_below: 2}
+  - {name: PoolLow, for_each: agent, signal: {metric: pool, labels: {l: b}}, when: at_most, levels: {warning: 1}, where: {type: "c*"}}
+  - {name: PoolIs, for_each: agent, signal: {metric: pool}, when: equals, levels: {info: 4, error: 7}}
+  - {name: PoolLost, for_each: agent, signal: {metric: pool}, when: absent, levels: {warning: true}}
+  - {name: PoolMean, for_each: agent, signal: {average_of: {metric: pool}, over: 20s}, when: at_least, levels: {info: 5}}
+  - {name: Jobs, for_each: agent, signal: {increase_of: {metric: jobs}, over: 25s}, when: at_least, levels: {info: 4, warning: 8}}
+  - {name: JobsSlow, for_each: agent, signal: {rate_of: {metric: jobs}, over: 20s}, when: at_most, levels: {info: 0.1}}
+  - {name: Queue, for_each: cluster, signal: {metric: queue}, when: at_least, levels: {info: 3}}
+  - {name: QueueLost, for_each: cluster, signal: {metric: queue}, when: absent, levels: {info: true}}
   - {name: SourceDown, for_each: source, signal: source_failing_seconds, when: at_least, levels: {warning: 15s, error: 35s}}
 "#;
 
@@ -80,6 +92,7 @@ enum FleetInput {
     Hook(u8, u8),
     Telemetry(u8, [u8; 4], bool),
     Run(u8, u8, u8, u8),
+    Metric(u8, u8, u8, Option<u8>),
     Wait(u8),
 }
 
@@ -134,6 +147,9 @@ fn events() -> impl Strategy<Value = Vec<FleetInput>> {
             FleetInput::Telemetry(name, counts.map(|count| count % 4), refused)
         }),
         3 => (0..4u8, 0..4u8, 0..4u8, 0..40u8).prop_map(|(name, run, status, took)| FleetInput::Run(name, run, status, took)),
+        3 => (0..4u8, 0..4u8, 0..12u8, proptest::option::of(5..60u8)).prop_map(|(name, metric, value, ttl)| {
+            FleetInput::Metric(name, metric, value, ttl)
+        }),
         6 => (0..50u8).prop_map(FleetInput::Wait),
     ];
     proptest::collection::vec(event, 1..40)
@@ -242,6 +258,19 @@ fn apply(test: &mut RuleSimulation, second: i64, event: &FleetInput) {
             };
             test.take(second, MachineEvent::Runs(vec![summary]));
         }
+        FleetInput::Metric(name, metric, value, ttl) => {
+            let mut item = json!({"project": "shop", "value": value, "ttl": ttl, "agent": format!("agent{name}")});
+            match metric {
+                0 | 1 => {
+                    item["name"] = "pool".into();
+                    item["labels"] = json!({"l": if *metric == 0 { "a" } else { "b" }});
+                }
+                2 => item["name"] = "jobs_total".into(),
+                _ => (item["name"], item["agent"]) = ("queue".into(), json!(null)),
+            }
+            let batch = decode_metrics(&item.to_string()).expect("a body");
+            test.take(second, MachineEvent::Metrics(batch));
+        }
         FleetInput::Wait(_) => {}
     }
 }
@@ -267,8 +296,8 @@ fn the_rules_of_the_histories_read_every_agent_indicator() {
         .descriptions()
         .filter(|rule| rule.for_each == ForEach::Agent)
         .filter_map(|rule| match rule.value {
-            Measure::Now(indicator) => Some(indicator),
-            Measure::Ratio(Indicator::RunErrors, ..) => Some(Indicator::RunErrorRatio),
+            Measure::Now(input) => Some(input.indicator),
+            Measure::Ratio(input, ..) if input.indicator == Indicator::RunErrors => Some(Indicator::RunErrorRatio),
             _ => None,
         })
         .collect();

@@ -340,7 +340,8 @@ fn rules(inside: &str) -> String {
 fn as_threshold(measure: &Measure, value: f64) -> String {
     match measure {
         Measure::Ratio(..) => as_percent(Some(value)),
-        Measure::Now(indicator) | Measure::Average(indicator, _) => {
+        Measure::Now(input) | Measure::Average(input, _) => {
+            let indicator = input.indicator;
             let word = indicator.name();
             match indicator.words().get(value as usize) {
                 Some(text) => format!("`{text}`"),
