@@ -244,7 +244,7 @@ impl<'de> Visitor<'de> for IndicatorExprVisitor {
             || min_samples.is_some();
         let Some(metric) = metric else {
             if labels.is_some() {
-                let error = "`labels` are of a custom metric; write them beside `metric`, like {metric: pool_size, labels: {pool: db}}";
+                let error = "`labels` are of a custom metric; write them next to `metric`, like {metric: pool_size, labels: {pool: db}}";
                 return Err(de::Error::custom(error));
             }
             let over = OverTime { increase_of, rate_of, average_of, changes_of, ratio_of, over, min_samples };
