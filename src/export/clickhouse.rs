@@ -126,6 +126,7 @@ impl ExportTarget for ClickHouseTarget {
                     *self.columns.lock().await = None;
                     ExportVerdict::Unauthorized { error, after: failed.after }
                 }
+                ErrorClass::TooLarge => ExportVerdict::TooLarge { error },
                 ErrorClass::Refused => ExportVerdict::Refused { error },
             }
         })

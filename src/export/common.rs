@@ -101,7 +101,13 @@ fn remedy(causes: &str, key: &str) -> String {
     let has = |words: &[&str]| words.iter().any(|word| causes.contains(word));
     if has(&["UnknownIssuer", "invalid peer certificate", "self-signed"]) {
         "set ca_file to the authority that signed its certificate".to_owned()
-    } else if has(&["corrupt message", "InvalidContentType", "received fatal alert", "wrong version number"]) {
+    } else if has(&[
+        "corrupt message",
+        "tls handshake",
+        "InvalidContentType",
+        "received fatal alert",
+        "wrong version number",
+    ]) {
         format!("it does not speak TLS as we do; check whether {key} begins with http:// or https://")
     } else if has(&[
         "HTTP version",

@@ -22,14 +22,16 @@ pub enum DropReason {
     Loop,
     /// The target refused their batch for good.
     Refused,
+    /// A single item is larger than the target takes.
+    TooLarge,
     /// The target refused the sender for an hour.
     Unauthorized,
 }
 
 impl DropReason {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Busy, Self::Disk, Self::Size, Self::Age, Self::Loop, Self::Refused, Self::Unauthorized];
+    pub const ALL: [Self; 8] =
+        [Self::Busy, Self::Disk, Self::Size, Self::Age, Self::Loop, Self::Refused, Self::TooLarge, Self::Unauthorized];
 
     /// Its label.
     pub const fn as_str(self) -> &'static str {
@@ -40,6 +42,7 @@ impl DropReason {
             Self::Age => "age",
             Self::Loop => "loop",
             Self::Refused => "refused",
+            Self::TooLarge => "too_large",
             Self::Unauthorized => "unauthorized",
         }
     }

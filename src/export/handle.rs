@@ -251,6 +251,7 @@ impl ExportThreads {
                 clock: clock.clone(),
                 pace: LanePace::default(),
                 logged: String::new(),
+                limit: None,
             };
             self.senders.blocking_send(sender).ok().context("the thread of exports has ended")?;
             self.transports.insert(*lane, current);

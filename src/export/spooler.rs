@@ -45,6 +45,8 @@ pub(super) type LaneId = usize;
 pub(super) enum Wanted {
     /// As much as fits in a request.
     Full,
+    /// As much as fits in so many bytes.
+    Within(u64),
     /// The same batch as before, which ended with this id.
     UpTo(i64),
     /// As little as there is.
@@ -72,6 +74,8 @@ pub(super) enum SpoolMessage {
     Next(LaneId, Wanted, oneshot::Sender<Taken>),
     /// The target gave its verdict on everything up to this id.
     Settled(LaneId, i64),
+    /// The target gave its verdict on the first part of the batch with this id; this request with so many items is left.
+    Shrunk(LaneId, i64, Vec<u8>, u64),
     /// Called once what came before is written, or could not be.
     AfterWritten(Box<dyn FnOnce() + Send>),
     Close(oneshot::Sender<()>),
@@ -260,7 +264,7 @@ impl SpoolThread {
         }
     }
 
-    fn handle(&mut self, message: SpoolMessage) {
+    pub(super) fn handle(&mut self, message: SpoolMessage) {
         match message {
             SpoolMessage::Traces(export) => {
                 let TraceExport { request, notes } = *export;
@@ -288,6 +292,7 @@ impl SpoolThread {
                 self.serve(lane);
             }
             SpoolMessage::Settled(lane, last) => self.settle(lane, last),
+            SpoolMessage::Shrunk(lane, id, rest, items) => self.shrink(lane, id, &rest, items),
             SpoolMessage::AfterWritten(then) => self.after_written.push(then),
             SpoolMessage::Close(reply) => {
                 reply.send(()).ok();
@@ -568,11 +573,12 @@ impl SpoolThread {
         }
     }
 
-    fn take(&self, id: LaneId, wanted: Wanted) -> Option<Taken> {
+    pub(super) fn take(&self, id: LaneId, wanted: Wanted) -> Option<Taken> {
         let lane = self.lanes.get(id)?;
         let (target, max_request) = (lane.target, self.spec(id)?.max_request as u64);
         let (last, size) = match wanted {
             Wanted::Full => (i64::MAX, max_request),
+            Wanted::Within(limit) => (i64::MAX, max_request.min(limit)),
             Wanted::UpTo(last) => (last, u64::MAX),
             Wanted::One => (i64::MAX, 0),
         };
@@ -614,6 +620,16 @@ impl SpoolThread {
         self.remove(id);
     }
 
+    /// Replaces the batch `batch` by what is left of it. It is sent in parts, so that a restart repeats none of them.
+    fn shrink(&mut self, id: LaneId, batch: i64, rest: &[u8], items: u64) {
+        match self.spool.shrink(self.clock.wall(), batch, items, rest.len() as u64, &gzip(rest)) {
+            Ok(gone) => self.subtract(id, gone),
+            Err(error) => {
+                tracing::warn!(%error, "a part of a batch could not be removed from the export spool; it is sent again")
+            }
+        }
+    }
+
     /// Deletes what is settled.
     fn remove(&mut self, id: LaneId) {
         let Some(lane) = self.lanes.get(id) else { return };
@@ -643,7 +659,7 @@ fn new_instance() -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::target::{ExportFuture, ExportTarget, ExportVerdict};
     use super::*;
     use crate::otlp::wire::{ResourceSpans, ScopeSpans, Span};
@@ -657,7 +673,7 @@ mod tests {
         }
     }
 
-    fn target(name: &'static str, is_annotated: bool) -> TargetSpec {
+    pub(in crate::export) fn target(name: &'static str, is_annotated: bool) -> TargetSpec {
         TargetSpec {
             name,
             address: String::new(),
@@ -671,20 +687,20 @@ mod tests {
         }
     }
 
-    fn thread(clock: &Clock, targets: Vec<TargetSpec>) -> SpoolThread {
+    pub(in crate::export) fn thread(clock: &Clock, targets: Vec<TargetSpec>) -> SpoolThread {
         let spool = Spool::open(None, clock.wall()).expect("opened");
         let mut thread = SpoolThread::new(spool, Arc::default(), clock.clone()).expect("a thread");
         thread.configure(targets);
         thread
     }
 
-    fn request(name: &str) -> ExportTraceServiceRequest {
+    pub(in crate::export) fn request(name: &str) -> ExportTraceServiceRequest {
         let spans = vec![Span { name: name.to_owned(), ..Span::default() }];
         let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
         ExportTraceServiceRequest { resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }] }
     }
 
-    fn spool(thread: &mut SpoolThread, name: &str) {
+    pub(in crate::export) fn spool(thread: &mut SpoolThread, name: &str) {
         let note = SpanNote { agent_id: Some(Arc::from("agent-1")), parent_trace_id: None };
         thread.traces(request(name), vec![note]);
         thread.write(true);
@@ -759,6 +775,26 @@ mod tests {
         clock.advance(Duration::from_secs(60));
         thread.tick();
         assert!(thread.spool.lanes().expect("read").is_empty());
+    }
+
+    #[test]
+    fn a_batch_of_which_a_part_was_sent_is_replaced_by_the_rest() {
+        let clock = Clock::at(Time::from_millis(1_000_000));
+        let mut thread = thread(&clock, vec![target("otlp", false)]);
+        thread.traces(request("one"), Vec::new());
+        thread.traces(request("two"), Vec::new());
+        thread.write(true);
+        spool(&mut thread, "three");
+        let batch = thread.take(0, Wanted::Within(1)).expect("a batch");
+        let split = super::super::batch::split(Signal::Traces, &batch.batch.body, 1).expect("two spans");
+        thread.shrink(0, batch.last, &split.rest, split.rest_items);
+        let (body, parts, _) = taken(&thread, 0, Wanted::Within(1)).expect("the rest");
+        assert!(body.contains("two") && !body.contains("one") && parts == 1);
+        assert_eq!(thread.lanes[0].counters.waiting_items.load(Relaxed), 2);
+        let waiting = thread.spool.lanes().expect("read")[0].waiting;
+        assert_eq!(thread.lanes[0].waiting, waiting, "what is counted is what is there");
+        thread.shrink(0, 77, b"", 0);
+        assert_eq!(thread.lanes[0].waiting, waiting, "a batch that was dropped meanwhile is not counted again");
     }
 
     #[test]

@@ -52,6 +52,11 @@ pub enum ExportVerdict {
         /// The pause that it asks for.
         after: Option<Duration>,
     },
+    /// It takes less at a time.
+    TooLarge {
+        /// What happened, with the host and no secret.
+        error: String,
+    },
     /// It will never take it.
     Refused {
         /// What happened and the remedy, with the host and no secret.
@@ -80,6 +85,7 @@ pub trait ExportTarget: fmt::Debug + Send + Sync {
                 }
                 ExportVerdict::Retry { error, .. }
                 | ExportVerdict::Unauthorized { error, .. }
+                | ExportVerdict::TooLarge { error }
                 | ExportVerdict::Refused { error } => Err(error),
             }
         })

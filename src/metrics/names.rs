@@ -230,7 +230,7 @@ families! {
     EXPORT_REJECTED = Counter "lookout_export_rejected_items_total" ["target", "signal"]
         "Total number of items that the target rejected of batches that it took";
     EXPORT_DROPPED = Counter "lookout_export_dropped_items_total" ["target", "signal", "reason"]
-        "Total number of items dropped before the target took them, by reason: busy (too much waited to be encoded), disk (the spool can't be written), size (max_spool reached), age (max_age reached), loop (exported by this sidecar before), refused (by the target, for good), unauthorized (refused for an hour)";
+        "Total number of items dropped before the target took them, by reason: busy (too much waited to be encoded), disk (the spool can't be written), size (max_spool reached), age (max_age reached), loop (exported by this sidecar before), refused (by the target, for good), too_large (a single item is larger than the target takes), unauthorized (refused for an hour)";
     EXPORT_ERRORS = Counter "lookout_export_errors_total" ["target", "signal"]
         "Total number of failed attempts to export a batch";
     EXPORT_WAITING_BYTES = Gauge "lookout_export_waiting_bytes" ["target", "signal"]

@@ -183,6 +183,30 @@ impl Spool {
         Ok(found.first().map(|lane| lane.waiting).unwrap_or_default())
     }
 
+    /// Replaces a batch by a smaller one; returns by how much there is less, nothing if the batch is not there any more.
+    pub fn shrink(
+        &mut self,
+        now: Time,
+        id: i64,
+        items: u64,
+        size: u64,
+        body: &[u8],
+    ) -> Result<SpoolTotals, StoreError> {
+        let before =
+            self.database.connection.query_row("SELECT items, bytes FROM batches WHERE id = ?1", [id], |row| {
+                Ok((unsigned(row.get(0)?), unsigned(row.get(1)?)))
+            });
+        let before = before.optional().map_err(self.database.location().failed("read"))?;
+        let Some((items_before, bytes_before)) = before else { return Ok(SpoolTotals::default()) };
+        self.write(now, |transaction| {
+            let sql = "UPDATE batches SET items = ?2, size = ?3, bytes = ?4, body = ?5 WHERE id = ?1";
+            let bytes = signed(body.len() as u64);
+            transaction.prepare_cached(sql)?.execute(params![id, signed(items), signed(size), bytes, body])
+        })?;
+        let bytes = bytes_before.saturating_sub(body.len() as u64);
+        Ok(SpoolTotals { batches: 0, items: items_before.saturating_sub(items), bytes })
+    }
+
     /// When the oldest batch of a lane after `after` came.
     pub fn oldest(&self, (target, signal): (&str, &str), after: i64) -> Result<Option<Time>, StoreError> {
         let sql = "SELECT at FROM batches WHERE target = ?1 AND signal = ?2 AND id > ?3 ORDER BY id LIMIT 1";

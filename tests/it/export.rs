@@ -29,6 +29,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("export: a slow target delays no alert, and lagging is one", &[], slow_target),
         trial("export: rotel takes HTTP and gRPC, plain and gzip", &[Need::Rotel], rotel),
         trial("export: mistakes in the section are found at once", &[], mistakes),
+        trial("export: requests that are too large are halved, and a single item is dropped", &[], too_large),
         trial("export: each target is tried, with cause and remedy", &[], tried),
         trial("export: a reload adds and changes targets, and loses nothing", &[], reloaded),
         trial("export: what waits for a target that a reload removes is sent once it is back", &[], removed),
@@ -223,8 +224,8 @@ fn verdicts() {
     collector.next([
         Answer::status(503),
         Answer::status(200),
-        Answer::status(413),
-        Answer::status(413),
+        Answer::status(400),
+        Answer::status(400),
         Answer::status(200),
     ]);
     collector.always(Answer::status(200));
@@ -592,5 +593,75 @@ fn tried() {
     assert!(!is_valid && text.contains("export.otlp.endpoint: is lookout's own `listen`"), "{text}");
     setup.write("lookout.yaml", &format!("{HEAD}{}", config("http://localhost:4317", "")));
     let (is_valid, text) = check();
-    assert!(is_valid && text.contains("set `protocol: grpc`") && text.contains("own `otlp.grpc`"), "{text}");
+    assert!(is_valid && text.contains("set `protocol: grpc`"), "{text}");
+}
+
+fn too_large() {
+    let collector = Collector::start();
+    collector.take_at_most(20_000);
+    let lookout = Setup::new(&config(&collector.url(), "")).start();
+    let names = |from: usize| (from..from + 40).map(|index| format!("span-{index:03}")).collect::<Vec<_>>();
+    // Longer texts are content.
+    let text = "x".repeat(190);
+    let filler = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|key| (key, &*text));
+    let (first, second) = (names(0), names(100));
+    let texts = |names: &[String]| names.iter().map(String::as_str).map(str::to_owned).collect::<Vec<_>>();
+    let post = |names: &[String], attributes: &[(&str, &str)]| {
+        let names = texts(names);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(lookout.post("/v1/traces", &calls(&names, attributes)).status, 200);
+    };
+    post(&first, &filler);
+    collector.wait_for(&first.iter().map(String::as_str).collect::<Vec<_>>());
+    // One that is larger alone, between others.
+    let large = "y".repeat(190);
+    let many: Vec<(String, &str)> = (0..120).map(|index| (format!("app.large{index}"), &*large)).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(key, value)| (&**key, *value)).collect();
+    post(&["giant".to_owned()], &many);
+    post(&second, &filler);
+    collector.wait_for(&second.iter().map(String::as_str).collect::<Vec<_>>());
+    eventually("all is counted", || (exported(&lookout, "items_total", "traces") == 80.0).then_some(()));
+    eventually("nothing waits", || (exported(&lookout, "waiting_items", "traces") == 0.0).then_some(()));
+    let order: Vec<String> = collector.spans().into_iter().map(|(_, span)| span.name).collect();
+    assert_eq!(order, [first, second].concat(), "in their order, and each once");
+    assert_eq!((dropped(&lookout, "too_large"), dropped(&lookout, "refused")), (1.0, 0.0));
+    assert_eq!(exported(&lookout, "waiting_bytes", "traces"), 0.0);
+    let log = lookout.wait_for_log(&["request was too large and is split", "an item is too large for the target"]);
+    assert!(log.contains("raise the target's limit"), "{log}");
+    // Later ones are as small at once.
+    let refused = |collector: &Collector| collector.received().iter().filter(|it| it.status == 413).count();
+    let before = refused(&collector);
+    let third = names(200);
+    post(&third, &filler);
+    collector.wait_for(&third.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(refused(&collector), before);
+    // Data points of a single metric.
+    let point = |at: u64| {
+        json!({"timeUnixNano": (1_796_000_000_000_000_000_u64 + at).to_string(), "asInt": at.to_string(),
+        "attributes": [{"key": "shard", "value": {"stringValue": format!("shard-{at}")}}]})
+    };
+    let points: Vec<Value> = (0..1_000).map(point).collect();
+    let metrics = json!({"resourceMetrics": [{"scopeMetrics": [{"metrics": [{"name": "shards", "gauge": {"dataPoints": points}}]}]}]});
+    assert_eq!(lookout.post("/v1/metrics", &metrics).status, 200);
+    eventually("all points", || (exported(&lookout, "items_total", "metrics") == 1_000.0).then_some(()));
+    eventually("nothing waits", || (exported(&lookout, "waiting_items", "metrics") == 0.0).then_some(()));
+    assert!(lookout.sigterm().success());
+    // By HTTP and gRPC into another sidecar.
+    for protocol in ["http/protobuf", "grpc"] {
+        let [main, grpc] = [Collector::reserve(), Collector::reserve()];
+        let target = Setup::new("").env("LOOKOUT_OTLP__GRPC", &grpc.to_string());
+        fixed(&target, main, "limits: {body: 20000}\n");
+        let second = target.start();
+        let address = if protocol == "grpc" { grpc } else { main };
+        let setup =
+            Setup::new(&config(&format!("http://{address}"), &format!(", protocol: {protocol}, signals: [traces]")));
+        let lookout = setup.start();
+        let names = names(300);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(lookout.post("/v1/traces", &calls(&names, &filler)).status, 200);
+        eventually("all spans", || (exported(&lookout, "items_total", "traces") == 40.0).then_some(()));
+        let ingested = || metric(&second, "lookout_ingested_total{signal=\"traces\"}");
+        eventually("each once", || (ingested() == Some(40.0)).then_some(()));
+        assert!(lookout.sigterm().success() && second.sigterm().success());
+    }
 }

@@ -31,6 +31,8 @@ pub enum ErrorClass {
     Access,
     /// The table is another than expected.
     Schema,
+    /// What was sent is more than it takes at a time.
+    TooLarge,
     /// What was sent is refused for good.
     Refused,
 }
@@ -211,6 +213,8 @@ fn failure(host: &str, status: u16, code: Option<u32>, body: &[u8]) -> Option<Cl
         None => match status {
             408 | 425 | 429 | 500..=599 => ErrorClass::Retry,
             300..=399 | 401 | 403 | 404 | 407 => ErrorClass::Access,
+            // Of a proxy, or of `http_max_request_size`.
+            413 => ErrorClass::TooLarge,
             _ => ErrorClass::Refused,
         },
     };
@@ -220,15 +224,16 @@ fn failure(host: &str, status: u16, code: Option<u32>, body: &[u8]) -> Option<Cl
     let name = reason.rsplit_once('(').map(|(_, name)| name.trim_end_matches(['.', ')', ' ']));
     let name = name.filter(|name| name.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_'));
     let what = match (class, code) {
-        (ErrorClass::Refused, Some(code)) => format!("error {code} {}", name.unwrap_or_default()),
+        (ErrorClass::Refused | ErrorClass::TooLarge, Some(code)) => {
+            format!("error {code} {}", name.unwrap_or_default())
+        }
         (_, Some(code)) => format!("error {code}: {reason}"),
         (_, None) => format!("status {status}"),
     };
     let remedy = match class {
-        ErrorClass::Retry => "",
+        ErrorClass::Retry | ErrorClass::TooLarge | ErrorClass::Refused => "",
         ErrorClass::Access => "; check url, user, password and the user's grants",
         ErrorClass::Schema => "; check database and table, or set create_tables",
-        ErrorClass::Refused => "",
     };
     let message = format!("ClickHouse at {host} answered {}{remedy}", clean(what.trim(), MAX_MESSAGE));
     Some(ClickHouseError { class, code, after: None, message })
@@ -245,6 +250,8 @@ const fn class_of(code: u32) -> ErrorClass {
         159 | 202 | 203 | 209 | 210 | 236 | 241 | 242 | 243 | 252 | 286 | 319 | 394 | 425 | 999 => ErrorClass::Retry,
         // Passwords, grants, settings of a read-only user.
         164 | 192 | 193 | 194 | 497 | 516 => ErrorClass::Access,
+        // A text, rows and bytes over a limit.
+        131 | 158 | 307 | 396 => ErrorClass::TooLarge,
         // Columns, tables, databases.
         16 | 47 | 60 | 81 | 218 => ErrorClass::Schema,
         _ => ErrorClass::Refused,
@@ -270,7 +277,7 @@ mod tests {
         assert_eq!(class(404, Some(60), ""), Some(ErrorClass::Schema));
         assert_eq!(class(403, Some(516), ""), Some(ErrorClass::Access));
         assert_eq!(class(503, None, "busy"), Some(ErrorClass::Retry));
-        assert_eq!(class(413, None, ""), Some(ErrorClass::Refused));
+        assert_eq!(class(413, None, ""), Some(ErrorClass::TooLarge));
         assert_eq!(class(200, None, "{\"a\": 1}"), None);
         let late = "{\"a\": 1}\nCode: 241. DB::Exception: Memory limit exceeded. (MEMORY_LIMIT_EXCEEDED)";
         assert_eq!(class(200, None, late), Some(ErrorClass::Retry));

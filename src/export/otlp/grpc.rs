@@ -96,6 +96,9 @@ fn meaning(host: &str, status: &Status, signal: Signal, message: &[u8]) -> Expor
     let after = retry_info.as_ref().and_then(|info| info.retry_delay);
     match status.code() {
         Code::Ok => taken(message),
+        Code::ResourceExhausted | Code::OutOfRange if is_about_size(status.message()) => {
+            ExportVerdict::TooLarge { error }
+        }
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::Aborted
@@ -110,11 +113,15 @@ fn meaning(host: &str, status: &Status, signal: Signal, message: &[u8]) -> Expor
             let remedy = format!("; check endpoint, or remove {} from signals", signal.as_str());
             ExportVerdict::Unauthorized { error: error + &remedy, after }
         }
-        Code::ResourceExhausted => {
-            ExportVerdict::Refused { error: format!("{error}; raise its limit of the size of a message") }
-        }
+        Code::ResourceExhausted => ExportVerdict::Refused { error: format!("{error}; raise its limits") },
         _ => ExportVerdict::Refused { error: format!("{error}; see its log for the reason") },
     }
+}
+
+/// Whether a message says that a request was too large, in the words of gRPC's libraries for Go, C, Java and Rust, or of
+/// another sidecar.
+fn is_about_size(message: &str) -> bool {
+    ["larger than", "too large", "exceeds maximum size", "exceeds limits.body"].iter().any(|it| message.contains(it))
 }
 
 #[cfg(test)]
@@ -136,6 +143,14 @@ mod tests {
         for code in [2, 3, 5, 6, 8, 9, 13] {
             let ExportVerdict::Refused { error } = of(Code::from_i32(code)) else { panic!("{code}") };
             assert!(error.starts_with("h answered ") && error.contains("why; "), "{error}");
+        }
+        for (code, message) in [
+            (Code::ResourceExhausted, "grpc: received message larger than max (5000000 vs. 4194304)"),
+            (Code::ResourceExhausted, "gRPC message exceeds maximum size 4194304: 5000000"),
+            (Code::OutOfRange, "Error, decoded message length too large: found 5 bytes, the limit is: 4 bytes"),
+        ] {
+            let verdict = meaning("h", &Status::new(code, message), Signal::Traces, b"");
+            assert!(matches!(verdict, ExportVerdict::TooLarge { .. }), "{message}");
         }
         let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(7)));
         let full = Status::with_error_details(Code::ResourceExhausted, "full", details);

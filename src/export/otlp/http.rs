@@ -57,7 +57,9 @@ pub(super) fn verdict(host: &str, status: u16, after: Option<Duration>, signal: 
             let remedy = format!("; check endpoint, or remove {} from signals", signal.as_str());
             ExportVerdict::Unauthorized { error: format!("{answered}{remedy}"), after }
         }
-        413 => ExportVerdict::Refused { error: format!("{answered}; raise its limit of the size of a body") },
+        413 => ExportVerdict::TooLarge { error: answered },
+        // What collectors answer over their `max_request_body_size`.
+        400 if memchr::memmem::find(body, b"body too large").is_some() => ExportVerdict::TooLarge { error: answered },
         _ => ExportVerdict::Refused { error: format!("{answered}; see its log for the reason") },
     }
 }
@@ -80,9 +82,12 @@ mod tests {
             let ExportVerdict::Unauthorized { error, .. } = of(status) else { panic!("{status}") };
             assert!(error.contains("h answered") && error.contains("check"), "{error}");
         }
-        for status in [400, 405, 410, 413, 415, 422, 500, 501, 507] {
+        for status in [400, 405, 410, 415, 422, 500, 501, 507] {
             assert!(matches!(of(status), ExportVerdict::Refused { .. }), "{status}");
         }
+        assert!(matches!(of(413), ExportVerdict::TooLarge { .. }));
+        let large = verdict("h", 400, after, Signal::Logs, b"http: request body too large");
+        assert!(matches!(large, ExportVerdict::TooLarge { .. }));
     }
 
     #[test]

@@ -88,6 +88,8 @@ struct State {
     next: VecDeque<Answer>,
     standing: Option<Answer>,
     token: Option<String>,
+    /// It answers 413 to larger bodies.
+    limit: Option<usize>,
 }
 
 /// The collector.
@@ -142,6 +144,11 @@ impl Collector {
     /// It answers 401 to requests without this value of `authorization`.
     pub(crate) fn require(&self, token: &str) {
         self.state.lock().unwrap().token = Some(token.to_owned());
+    }
+
+    /// It answers 413 to bodies that are larger.
+    pub(crate) fn take_at_most(&self, bytes: usize) {
+        self.state.lock().unwrap().limit = Some(bytes);
     }
 
     /// All requests so far.
@@ -210,6 +217,8 @@ fn exchange(stream: &TcpStream, state: &Mutex<State>, watch: Stopwatch) -> Optio
         let mut state = state.lock().unwrap();
         let is_known = state.token.is_none() || state.token == header("authorization");
         let next = state.next.pop_front().or_else(|| state.standing.clone());
+        let is_large = state.limit.is_some_and(|limit| body.len() > limit);
+        let next = if is_large { Some(Answer::status(413)) } else { next };
         let answer = if is_known { next.unwrap_or_else(|| Answer::status(200)) } else { Answer::status(401) };
         state.received.push(Received { path, headers, body, status: answer.status, at: watch.elapsed() });
         answer
