@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Case> {
 }
 
 /// Spans of one agent in a trace: a run with so many calls.
-fn export(trace: &str, agent: &str, calls: u64) -> Value {
+pub(crate) fn export(trace: &str, agent: &str, calls: u64) -> Value {
     let base = lookout::clock::Clock::system().wall().as_millis() as u64 * 1_000_000;
     let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
     let number = |key: &str, value: u64| json!({"key": key, "value": {"intValue": value.to_string()}});

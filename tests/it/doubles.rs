@@ -11,3 +11,4 @@ pub(crate) mod service;
 pub(crate) mod sink;
 pub(crate) mod slack;
 pub(crate) mod smtp;
+pub(crate) mod unreliable;

@@ -37,6 +37,7 @@ mod house;
 mod http;
 mod mail;
 mod otlp;
+mod outages;
 mod pipe;
 mod platform;
 mod polling;
@@ -115,6 +116,7 @@ fn main() -> ExitCode {
         registry_mysql::trials(),
         clickhouse::trials(),
         custom_metrics::trials(),
+        outages::trials(),
         run_sources::trials(),
         run_clients::trials(),
         supervision::trials(),

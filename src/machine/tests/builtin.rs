@@ -419,3 +419,19 @@ fn a_context_window_is_nearly_full_from_80_percent_on() {
         ["101 ContextNearlyFull a no data", "102 ContextNearlyFull a error", "103 ContextNearlyFull a resolved"];
     assert_eq!(test.findings(&rules), expected);
 }
+
+#[test]
+fn an_export_that_lags_fires_after_five_minutes_and_resolves_once_nothing_waits() {
+    let mut test = rule_test();
+    let target = || std::sync::Arc::from("clickhouse (traces): ClickHouse at h can't be reached");
+    // The engine observes twice a second; the oldest span waits since the beginning of the hour.
+    for second in (0..3_600).step_by(10) {
+        let waiting = Some((at(0), target()));
+        test.take(second, MachineEvent::Observed(SidecarObservation { waiting, ..SidecarObservation::default() }));
+    }
+    test.take(3_630, MachineEvent::Observed(SidecarObservation::default())).until(4_000);
+    let found = test.findings(&["ExportLagging"]);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("300 ") && found[0].ends_with(" warning"), "{found:?}");
+    assert!(found[1].starts_with("3630 ") && found[1].ends_with(" resolved"), "{found:?}");
+}

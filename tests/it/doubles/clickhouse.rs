@@ -17,7 +17,8 @@ pub(crate) const PASSWORD: &str = "S3CRET-of-clickhouse";
 /// A server. Dropping it stops it.
 pub(crate) struct ClickHouseServer {
     dir: TempDir,
-    address: SocketAddr,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     child: Option<Child>,
 }
 

@@ -25,7 +25,8 @@ pub(crate) const PLATFORM: &str = "CREATE TABLE agents (
 /// A server. Dropping it stops it.
 pub(crate) struct MariaDb {
     dir: TempDir,
-    address: SocketAddr,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
     child: Option<Child>,
 }
 
