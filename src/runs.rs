@@ -28,8 +28,8 @@ use trace::{Names, Node, OpenTrace, Share, is_explicit};
 
 use crate::model::run_stats::{Contribution, contribution, difference};
 use crate::model::{
-    AgentIdentity, BoundedMap, RegisteredAgent, Run, RunPart, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind,
-    SpanReport, SpanStatus, Time, TokenCounts, TraceId,
+    AgentIdentity, BoundedMap, RegisteredAgent, Run, RunFacts, RunPart, RunSource, RunStatus, Span, SpanField, SpanId,
+    SpanKind, SpanReport, SpanStatus, Time, TokenCounts, TraceId,
 };
 
 /// Most spans of one trace; more are dropped and counted.
@@ -83,6 +83,8 @@ pub struct RunStart {
     pub task: Option<Arc<str>>,
     /// Through what the agent was reached.
     pub platform: Option<Arc<str>>,
+    /// What its beginning reports besides.
+    pub facts: RunFacts,
     /// When it began.
     pub at: Time,
 }
@@ -113,6 +115,7 @@ impl RunStart {
             session: None,
             task: None,
             platform: None,
+            facts: RunFacts::default(),
             at,
         }
     }
@@ -129,6 +132,8 @@ pub struct RunEnd {
     pub tokens: Option<TokenCounts>,
     /// Its cost in US dollars, used likewise.
     pub cost_usd: Option<f64>,
+    /// What it reports besides; where that is unknown, what the beginning did.
+    pub facts: RunFacts,
     /// When it ended.
     pub at: Time,
 }
@@ -401,6 +406,7 @@ impl RunBook {
             task: start.task.clone(),
             session: start.session.clone(),
             platform: start.platform.clone(),
+            facts: start.facts,
             ..Run::new(id, agent, Arc::clone(&start.name), start.source, start.at)
         };
         if let Some(known) = self.known_start(start) {
@@ -456,6 +462,7 @@ impl RunBook {
             run.error = end.error;
             run.reported_tokens = end.tokens.or(run.reported_tokens);
             run.reported_cost = end.cost_usd.or(run.reported_cost);
+            run.facts = end.facts.or(run.facts);
             self.touch(now, id);
         }
         self.runs.get(&id).map(|open| (&open.run, is_first))

@@ -10,7 +10,7 @@ use super::answer::{list, parse, text};
 use super::client::{Client, ClientArgs};
 use crate::clock::Clock;
 use crate::config::Environment;
-use crate::model::{Time, TraceId};
+use crate::model::{StatGroup, Time, TraceId};
 use crate::runs::view;
 use crate::store::traces::{RunCursor, RunFilter, StatsQuery, TraceReader};
 
@@ -103,7 +103,8 @@ impl RunsOrigin {
                     None => reader.agents_since(query.hours.start, StatsQuery::MAX_AGENTS)?,
                 };
                 let rows = reader.stats(&agents, query.hours.clone(), query.group)?;
-                Ok(view::stats(&agents, &rows, &query.hours, query.group, query.step).to_string())
+                let facts = reader.stats(&agents, query.hours.clone(), StatGroup::Fact)?;
+                Ok(view::stats(&agents, &rows, &facts, &query.hours, query.group, query.step).to_string())
             }
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::agent::TokenType;
+use super::run_facts::RunFacts;
 use super::sketch::Sketch;
 use super::trace_id::{SpanId, TraceId};
 use crate::clock::Time;
@@ -167,6 +168,8 @@ pub struct Run {
     pub reported_tokens: Option<TokenCounts>,
     /// The same for its cost in US dollars.
     pub reported_cost: Option<f64>,
+    /// What its beginning and its end reported besides.
+    pub facts: RunFacts,
     /// Whether its spans were deleted by sampling.
     pub is_sampled_out: bool,
     /// Numbers over its spans.
@@ -207,6 +210,7 @@ impl Run {
             error: None,
             reported_tokens: None,
             reported_cost: None,
+            facts: RunFacts::default(),
             is_sampled_out: false,
             totals: RunTotals::default(),
             groups: RunGroups::default(),

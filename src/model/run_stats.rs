@@ -20,11 +20,13 @@ pub enum StatGroup {
     Platform,
     /// By tool.
     Tool,
+    /// By platform and what runs report besides their calls, named `platform/fact`: runs, and the sum in the cost.
+    Fact,
 }
 
 impl StatGroup {
     /// All of them; the position is the number that is stored.
-    pub const ALL: [Self; 5] = [Self::Total, Self::Model, Self::Provider, Self::Platform, Self::Tool];
+    pub const ALL: [Self; 6] = [Self::Total, Self::Model, Self::Provider, Self::Platform, Self::Tool, Self::Fact];
 
     /// The word in the API.
     pub const fn as_str(self) -> &'static str {
@@ -34,12 +36,13 @@ impl StatGroup {
             Self::Provider => "provider",
             Self::Platform => "platform",
             Self::Tool => "tool",
+            Self::Fact => "fact",
         }
     }
 
-    /// The group with that word.
+    /// The group with that word, which can be asked for.
     pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|group| group.as_str() == word)
+        Self::ALL.into_iter().find(|group| group.as_str() == word && *group != Self::Fact)
     }
 }
 
@@ -204,6 +207,11 @@ pub fn contribution(run: &Run) -> Contribution {
         whole.runs = 1;
         whole.failed_runs = i64::from(run.status.is_failure());
         whole.run_durations.add(ended_at.since(run.started_at).as_secs_f64() * 1000.0);
+        for (fact, value) in run.facts.iter() {
+            let name = format!("{}/{}", run.platform.as_deref().unwrap_or_default(), fact.as_str()).into();
+            let sum = sums.entry(key(started, StatGroup::Fact, &name)).or_default();
+            sum.add(&StatCell { runs: 1, cost_nanos: value, ..StatCell::default() }, 1);
+        }
     }
     if !whole.is_empty() {
         sums.entry(key(started, StatGroup::Total, &unnamed)).or_default().add(&whole, 1);

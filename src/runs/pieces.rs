@@ -82,6 +82,7 @@ impl RunBook {
             }
             known.task = known.task.take().or_else(|| own.task.clone());
             known.platform = known.platform.take().or_else(|| own.platform.clone());
+            known.facts = known.facts.or(own.facts);
             let known = known.clone();
             self.note_session(&known);
         }
@@ -110,6 +111,7 @@ impl RunBook {
             let known = &mut open.run;
             known.reported_tokens = known.reported_tokens.or(end.tokens);
             known.reported_cost = known.reported_cost.or(end.cost_usd);
+            known.facts = known.facts.or(end.facts);
             if known.status == RunStatus::Error {
                 known.error = known.error.take().or_else(|| end.error.clone());
             }

@@ -308,6 +308,7 @@ fn started(id: u8, session: Option<&str>, from: u64) -> RunStart {
         session: session.map(Arc::from),
         task: None,
         platform: None,
+        facts: RunFacts::default(),
         at: at(from),
     }
 }
@@ -364,6 +365,41 @@ fn tokens_of_the_end_count_where_no_span_has_any() {
     assert_eq!((kept.only().totals.tokens, kept.only().totals.cost_usd), (Some([9, 8, 0, 0, 0]), Some(0.5)));
     let sum = kept.totals("clerk");
     assert_eq!((sum.runs, sum.tokens[0], sum.cost_nanos), (1, 9, 500_000_000));
+    kept.check();
+}
+
+#[test]
+fn what_a_run_reports_besides_counts_once() {
+    let mut kept = Kept::new();
+    let facts = |text: &str| RunFacts::of_metadata(&serde_json::from_str(text).expect("JSON"));
+    let begins = facts(r#"{"thread_length": 4, "channel": "C1", "answered": true}"#);
+    for (id, platform) in [(7, "slack"), (8, "cli")] {
+        let start = RunStart { facts: begins, platform: Some(platform.into()), ..started(id, None, 1) };
+        kept.book.start(at(1), &start);
+        kept.commit(at(1));
+        assert!(kept.stats.keys().all(|key| key.group != StatGroup::Fact), "nothing before the end");
+    }
+    let end = RunEnd { facts: facts(r#"{"thread_length": 6, "review_passed": 0.5}"#), at: at(9), ..RunEnd::default() };
+    for _ in 0..3 {
+        for id in [7, 8] {
+            kept.book.end(at(9), trace(id), end.clone());
+            kept.commit(at(9));
+        }
+    }
+    let facts: Vec<_> = kept.stats.iter().filter(|(key, _)| key.group == StatGroup::Fact).collect();
+    let shown: Vec<_> = facts.iter().map(|(key, cell)| (&*key.name, cell.runs, cell.cost_nanos)).collect();
+    let (one, six, half) = (1_000_000_000, 6_000_000_000, 500_000_000);
+    assert_eq!(
+        shown,
+        [
+            ("cli/answered", 1, one),
+            ("cli/review_passed", 1, half),
+            ("cli/thread_length", 1, six),
+            ("slack/answered", 1, one),
+            ("slack/review_passed", 1, half),
+            ("slack/thread_length", 1, six),
+        ]
+    );
     kept.check();
 }
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use super::{RunEnd, RunStart};
 use crate::model::hook::{Hook, SessionEvent, TurnFailure};
 use crate::model::{
-    AgentIdentity, BoundedMap, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport, SpanStatus, Time,
-    TraceId,
+    AgentIdentity, BoundedMap, RunFacts, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport,
+    SpanStatus, Time, TraceId,
 };
 
 /// Sessions whose turn is open.
@@ -116,6 +116,7 @@ impl Turns {
             session: Some(session_name(hook.session)),
             task: None,
             platform: None,
+            facts: RunFacts::default(),
             at,
         })));
         let turn = Some(Turn { run, agent, spans: 1, open: Vec::new(), waits: None });

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::model::run::{add_tokens, cost_dollars};
 use crate::model::{
-    RegisteredAgent, Run, RunSource, Span, SpanId, SpanKind, SpanStatus, StatCell, StatGroup, StatRow, Time,
+    RegisteredAgent, Run, RunFact, RunSource, Span, SpanId, SpanKind, SpanStatus, StatCell, StatGroup, StatRow, Time,
     TokenCounts, TokenType, TraceId,
 };
 
@@ -312,17 +312,36 @@ pub fn stat(cell: &StatCell) -> Value {
     })
 }
 
+/// What runs reported besides their calls: by name in how many runs, their sum and mean; of one platform, or of all.
+fn reported<'r>(facts: impl Iterator<Item = &'r StatRow>, platform: Option<&str>) -> Value {
+    let mut sums: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    for row in facts {
+        let Some((of, fact)) = row.name.rsplit_once('/') else { continue };
+        if platform.is_none_or(|platform| platform == of) {
+            let (runs, sum) = sums.entry(fact).or_default();
+            (*runs, *sum) = (runs.saturating_add(row.cell.runs), sum.saturating_add(row.cell.cost_nanos));
+        }
+    }
+    let known = sums.into_iter().filter(|(_, (runs, _))| *runs > 0).map(|(fact, (runs, nanos))| {
+        let sum = nanos as f64 / 1e9;
+        (fact.to_owned(), json!({"runs": runs, "sum": sum, "mean": sum / runs as f64}))
+    });
+    Value::Object(known.collect())
+}
+
 /// Statistics of agents (project, name): points by `step` hours, or one over all, by what they are grouped by.
 pub fn stats(
     agents: &[(String, String)],
     rows: &[StatRow],
+    facts: &[StatRow],
     hours: &std::ops::Range<u32>,
     group: StatGroup,
     step: Option<u32>,
 ) -> Value {
     let start = |hour: u32| Time::from_millis(i64::from(hour) * 3_600_000).to_string();
     let shown = agents.iter().map(|(project, agent)| {
-        let own = rows.iter().filter(|row| (&*row.project, &*row.agent) == (&**project, &**agent));
+        let is_of_agent = |row: &StatRow| (&*row.project, &*row.agent) == (&**project, &**agent);
+        let own = rows.iter().filter(|row| is_of_agent(row));
         let mut total = StatCell::default();
         let mut points: BTreeMap<(u32, &str), StatCell> = BTreeMap::new();
         for row in own {
@@ -340,6 +359,11 @@ pub fn stats(
                     fields.insert(group.as_str().to_owned(), json!(name));
                 }
             }
+            if group == StatGroup::Platform {
+                let is_own =
+                    |row: &&StatRow| is_of_agent(row) && step.is_none_or(|step| row.hour / step * step == *hour);
+                point["reported"] = reported(facts.iter().filter(is_own), Some(name));
+            }
             point
         });
         let total_runs = total.runs;
@@ -350,6 +374,13 @@ pub fn stats(
             let runs_per_hour = total_runs as f64 / f64::from((hours.end - hours.start).max(1));
             shown.extend(total);
             shown.insert("runs_per_hour".to_owned(), json!(runs_per_hour));
+            let reported = reported(facts.iter().filter(|row| is_of_agent(row)), None);
+            for (key, fact) in
+                [("review_pass_rate", RunFact::ReviewPassed), ("user_satisfaction", RunFact::UserSatisfaction)]
+            {
+                shown.insert(key.to_owned(), reported[fact.as_str()]["mean"].clone());
+            }
+            shown.insert("reported".to_owned(), reported);
         }
         shown
     });

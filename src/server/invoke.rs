@@ -266,7 +266,10 @@ impl InvokedRun {
         self.runs.join(self.id, answered.runs);
         let error = error.map(|error| Arc::from(&*clean(error, MAX_TEXT)));
         let at = self.clock.wall();
-        self.runs.finish(self.id, RunEnd { status, error, tokens: answered.tokens, cost_usd: answered.cost_usd, at });
+        self.runs.finish(
+            self.id,
+            RunEnd { status, error, tokens: answered.tokens, cost_usd: answered.cost_usd, at, ..RunEnd::default() },
+        );
     }
 }
 

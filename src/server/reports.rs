@@ -16,8 +16,8 @@ use super::runs::{MAX_TEXT, bad, body, error_text, outcome, tokens, trace_id};
 use crate::engine::runs::ReportedRun;
 use crate::model::registry::project_of_id;
 use crate::model::{
-    AgentIdentity, DEFAULT_PROJECT, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport, SpanStatus,
-    Time, TraceId,
+    AgentIdentity, DEFAULT_PROJECT, RunFacts, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport,
+    SpanStatus, Time, TraceId,
 };
 use crate::runs::{RunEnd, RunStart};
 use crate::text::{clean, is_name};
@@ -59,6 +59,8 @@ struct ReportRequest {
     tokens: Option<Value>,
     #[serde(default)]
     cost_usd: Option<f64>,
+    #[serde(default)]
+    metadata: Option<Value>,
 }
 
 /// A span of a report.
@@ -115,6 +117,7 @@ fn reported(given: ReportRequest) -> Result<ReportedRun, ApiError> {
     let text = |given: Option<String>| {
         given.map(|text| Arc::<str>::from(&*clean(&text, MAX_TEXT))).filter(|text| !text.is_empty())
     };
+    let facts = given.metadata.as_ref().map(RunFacts::of_metadata).unwrap_or_default();
     let end = match (given.ended_at.as_deref(), given.status.as_deref()) {
         (None, None | Some("running")) => None,
         (ended_at, status) => Some(RunEnd {
@@ -122,6 +125,7 @@ fn reported(given: ReportRequest) -> Result<ReportedRun, ApiError> {
             error: error_text(given.error.as_ref()),
             tokens: given.tokens.as_ref().and_then(tokens),
             cost_usd: cost(given.cost_usd),
+            facts,
             at: time("ended_at", ended_at.ok_or_else(|| bad("`ended_at` is missing; a run that ended has one"))?)?,
         }),
     };
@@ -139,6 +143,7 @@ fn reported(given: ReportRequest) -> Result<ReportedRun, ApiError> {
         session: text(given.session_id),
         task: text(given.task_id),
         platform: text(given.platform),
+        facts,
         at,
     };
     Ok(ReportedRun { start, spans, end })

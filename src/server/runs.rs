@@ -17,7 +17,8 @@ use super::error::{ApiError, json as json_answer};
 use crate::engine::archive::{ArchiveError, ArchivedAgents};
 use crate::engine::runs::{PriceList, RunsError};
 use crate::model::{
-    RegisteredAgent, Run, RunStatus, SpanId, StatCell, StatGroup, StatRow, Time, TokenCounts, TokenType, TraceId,
+    RegisteredAgent, Run, RunFacts, RunStatus, SpanId, StatCell, StatGroup, StatRow, Time, TokenCounts, TokenType,
+    TraceId,
 };
 use crate::otlp::config::{ModelPrice, find_price};
 use crate::runs::registry::Registry;
@@ -191,7 +192,7 @@ pub(super) async fn stats(
     let asked = StatsQuery::new(parameters(query)?, now).map_err(bad)?;
     let (hours, group, step) = (asked.hours.clone(), asked.group, asked.step);
     let prices = shared.context.runs.prices();
-    let (rows, agents, advice) = match shared.context.runs.archive() {
+    let (rows, facts, agents, advice) = match shared.context.runs.archive() {
         Some(_) if asked.advice => {
             return Err(bad("advice is given from the store alone; leave it out while runs.read_from is clickhouse"));
         }
@@ -204,7 +205,8 @@ pub(super) async fn stats(
                 None => None,
             };
             let (rows, agents) = archive.stats(agents.as_ref(), asked.hours, asked.group).await?;
-            (rows, agents, Vec::new())
+            // ClickHouse has spans, and what runs report besides is not in them.
+            (rows, Vec::new(), agents, Vec::new())
         }
         None => {
             with_reader(&shared, move |reader| {
@@ -213,13 +215,14 @@ pub(super) async fn stats(
                     None => reader.agents_since(asked.hours.start, StatsQuery::MAX_AGENTS)?,
                 };
                 let advice = if asked.advice { savings(reader, &agents, &asked.hours, &prices)? } else { Vec::new() };
-                Ok((reader.stats(&agents, asked.hours, asked.group)?, agents, advice))
+                let facts = reader.stats(&agents, asked.hours.clone(), StatGroup::Fact)?;
+                Ok((reader.stats(&agents, asked.hours, asked.group)?, facts, agents, advice))
             })
             .await?
         }
     };
     let build = move || {
-        let mut shown = view::stats(&agents, &rows, &hours, group, step);
+        let mut shown = view::stats(&agents, &rows, &facts, &hours, group, step);
         for (agent, advice) in shown["agents"].as_array_mut().into_iter().flatten().zip(advice) {
             agent["advice"] = Value::Array(advice);
         }
@@ -277,6 +280,8 @@ struct EndRequest {
     tokens: Option<Value>,
     #[serde(default)]
     cost_usd: Option<f64>,
+    #[serde(default)]
+    metadata: Option<Value>,
 }
 
 pub(super) async fn body<T: serde::de::DeserializeOwned>(
@@ -353,13 +358,14 @@ async fn begin(
     let task = text(given.task_id.clone(), "task_id");
     let platform = text(given.platform.clone(), "platform");
     let name = text(given.name.clone(), "name");
+    let facts = given.metadata.as_ref().map(RunFacts::of_metadata).unwrap_or_default();
     let run = shared
         .context
         .runs
         .start(&agent, move |agent| {
             let start = RunStart::of_registered(agent, (id, span), inherited, now);
             let name = name.or_else(|| task.clone()).unwrap_or_else(|| Arc::clone(&start.name));
-            RunStart { name, parent, session, task, platform, ..start }
+            RunStart { name, parent, session, task, platform, facts, ..start }
         })
         .await?;
     let answer = json!({
@@ -383,7 +389,8 @@ pub(super) async fn end(State(shared): State<HandlerState>, request: Request<Bod
     let error = error_text(given.error.as_ref());
     let cost_usd = given.cost_usd.filter(|cost| cost.is_finite() && *cost >= 0.0);
     let at = shared.context.clock.wall();
-    let end = RunEnd { status, error, tokens: given.tokens.as_ref().and_then(tokens), cost_usd, at };
+    let facts = given.metadata.as_ref().map(RunFacts::of_metadata).unwrap_or_default();
+    let end = RunEnd { status, error, tokens: given.tokens.as_ref().and_then(tokens), cost_usd, facts, at };
     let run = shared.context.runs.end(id, end).await?;
     Ok(json_answer(StatusCode::OK, view::run(&run).to_string()))
 }

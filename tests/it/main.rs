@@ -40,6 +40,7 @@ mod otlp;
 mod outages;
 mod pipe;
 mod platform;
+mod platforms;
 mod polling;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod program;
@@ -124,6 +125,7 @@ fn main() -> ExitCode {
         deployment::trials(),
         otlp::trials(),
         pipe::trials(),
+        platforms::trials(),
         callbacks::trials(),
         ruletools::trials(),
         quiet::trials(),

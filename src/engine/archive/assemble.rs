@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::model::{
-    Capture, Run, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport, SpanStatus, SpanValue, Time,
-    TraceId,
+    Capture, Run, RunFacts, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport, SpanStatus, SpanValue,
+    Time, TraceId,
 };
 use crate::otlp::config::OtlpConfig;
 use crate::otlp::wire::{
@@ -127,6 +127,7 @@ fn start_of(source: RunSource, run: Option<TraceId>, report: &SpanReport<'_>) ->
         session: text(SpanField::Session),
         task: text(SpanField::Task),
         platform: text(SpanField::Platform),
+        facts: RunFacts::default(),
         at: at(span.started_at),
     };
     let status = if span.status == SpanStatus::Error { RunStatus::Error } else { RunStatus::Ok };

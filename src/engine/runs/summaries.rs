@@ -151,6 +151,7 @@ mod tests {
                 session: None,
                 task: None,
                 platform: None,
+                facts: crate::model::RunFacts::default(),
                 at: from,
             };
             book.start(from, &start);

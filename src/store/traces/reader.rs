@@ -12,8 +12,8 @@ use super::block::BLOCK_BITS;
 use super::{LAYOUT, RunCursor, RunFilter, StoredRuns, block, row};
 use crate::model::agent_runs::USUAL_RUNS;
 use crate::model::{
-    RegisteredAgent, RegistryStatus, Run, RunGroups, RunSource, RunStatus, RunTotals, SharedFields, Sharing, Sketch,
-    Span, SpanId, StatCell, StatGroup, StatRow, Time, TraceId, UsualRuns,
+    RegisteredAgent, RegistryStatus, Run, RunFacts, RunGroups, RunSource, RunStatus, RunTotals, SharedFields, Sharing,
+    Sketch, Span, SpanId, StatCell, StatGroup, StatRow, Time, TraceId, UsualRuns,
 };
 use crate::store::error::StoreError;
 use crate::store::file::{DatabaseLocation, connect_read_only};
@@ -202,6 +202,7 @@ fn read_run(row: &Row<'_>) -> rusqlite::Result<(i64, Run)> {
         error: optional(20)?,
         reported_tokens: None,
         reported_cost: None,
+        facts: RunFacts::default(),
         totals: RunTotals { cost_usd: row.get(21)?, ..RunTotals::default() },
         groups: RunGroups::default(),
     };

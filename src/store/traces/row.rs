@@ -1,10 +1,11 @@
 //! The part of a run's row that no query filters by: its parts, totals and groups, as bytes.
 //!
 //! ```text
-//! detail = version  count part*  tokens?  tokens?  cost?  spans waited_ms fallbacks  count call*  count tool*
+//! detail = version  count part*  tokens?  tokens?  cost?  spans waited_ms fallbacks  count call*  count tool*  count fact*
 //! part   = trace(16)  0 | 1 root(8)
 //! call   = source  hour  model  provider  calls  errors  tokens?  cost?  sketch
 //! tool   = source  hour  tool  uses  errors  sketch
+//! fact   = number  value     absent as a whole in older rows
 //! x?     = 0 | 1 x          the first tokens are those of the run, then follow what its end reported
 //! ```
 
@@ -58,6 +59,11 @@ pub(super) fn encode(run: &Run) -> Vec<u8> {
         put(&mut out, group.errors);
         put_bytes(&mut out, &group.durations.encode());
     }
+    put(&mut out, run.facts.iter().count() as u64);
+    for (fact, value) in run.facts.iter() {
+        put(&mut out, fact as u64);
+        put_signed(&mut out, value);
+    }
     out
 }
 
@@ -108,6 +114,13 @@ pub(super) fn decode(run: &mut Run, bytes: &[u8]) -> Option<()> {
             errors: reader.number()?,
             durations: Sketch::decode(reader.sized_bytes()?),
         });
+    }
+    // Rows of before there were facts end here.
+    if !reader.rest.is_empty() {
+        for _ in 0..reader.count()? {
+            let (fact, value) = (usize::try_from(reader.number()?).ok()?, reader.signed()?);
+            run.facts.set(fact, value);
+        }
     }
     run.totals.calls = groups.counted_calls().map(|group| group.calls).sum();
     run.totals.failed_calls = groups.counted_calls().map(|group| group.errors).sum();
