@@ -25,6 +25,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lookout::clock::Clock;
+use lookout::engine::live::LiveFeed;
 use lookout::engine::runs::{RunsError, RunsHandle, RunsSettings, start};
 use lookout::export::ExportHandle;
 use lookout::model::{StatGroup, TraceId};
@@ -91,7 +92,7 @@ fn started(path: &Path) -> RunsHandle {
     let settings = RunsSettings::new(&config, &OtlpConfig::default());
     let clock = Clock::system();
     let store = TraceStore::open(Some(path), settings.limits, clock.wall()).unwrap();
-    start(store, &settings, ExportHandle::default(), clock, None, ()).unwrap()
+    start(store, &settings, ExportHandle::default(), clock, None, LiveFeed::default(), ()).unwrap()
 }
 
 fn decoded(body: &[u8]) -> ExportTraceServiceRequest {

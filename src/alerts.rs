@@ -55,6 +55,8 @@ pub struct AlertChanges {
     pub silences: Vec<Silence>,
     /// Ids of silences that expired or were deleted, for the ledger.
     pub silences_over: Vec<Arc<str>>,
+    /// Whether a silence began, changed or expired, so that alerts may be silenced by another.
+    pub silences_changed: bool,
     /// Texts of announcements, for the log.
     pub announcements: Vec<Arc<str>>,
     /// New entries of alerts' timelines, in order.
@@ -73,6 +75,7 @@ impl AlertChanges {
             && self.silences_over.is_empty()
             && self.announcements.is_empty()
             && self.timeline.is_empty()
+            && !self.silences_changed
     }
 
     fn suppress(&mut self, reason: &'static str) {
@@ -273,6 +276,11 @@ impl Alerts {
     /// New alerts dropped since the start, because of [`MAX_ALERTS`].
     pub const fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// The alert with this fingerprint, if it is kept.
+    pub fn find(&self, fingerprint: Fingerprint) -> Option<&Alert> {
+        Some(&self.entry(*self.by_fingerprint.get(&fingerprint)?)?.alert)
     }
 
     /// Every pending or firing alert.

@@ -6,6 +6,7 @@ mod otlp;
 mod pollers;
 mod reload;
 mod signals;
+mod streams;
 mod supervisor;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, ConfigSource, Prepared};
 use crate::engine::archive::{ArchivedTable, RunArchive};
+use crate::engine::live::LiveFeed;
 use crate::engine::runs::{RunsHandle, RunsSettings};
 use crate::engine::sharing::SharingTask;
 use crate::engine::{self, AlertFilter, AlertView, Engine, EngineHandle, EngineParts, telemetry};
@@ -41,6 +43,7 @@ use pollers::Pollers;
 use reload::Reloader;
 use signals::SignalRequest;
 pub use signals::Signals;
+use streams::StreamThread;
 use supervisor::Supervisor;
 
 /// Maximum duration of a shutdown; service managers kill processes that take longer.
@@ -123,6 +126,7 @@ struct RunningSidecar {
     supervisor: Supervisor,
     reloader: Arc<Reloader>,
     otlp: OtlpThread,
+    streams: StreamThread,
     serving: JoinHandle<()>,
     engine: JoinHandle<()>,
     stop: CancellationToken,
@@ -158,7 +162,8 @@ impl RunningSidecar {
         }
         let (handle, queues) = EngineHandle::new(engine::BULK_QUEUE, engine::CONTROL_QUEUE, engine::HOOK_QUEUE);
         let exports = open_exports(&config, &clock, &supervisor).await?;
-        let runs = open_runs(&config, exports, handle.clone(), &clock, &supervisor).await?;
+        let live = LiveFeed::default();
+        let runs = open_runs(&config, exports, (handle.clone(), live.clone()), &clock, &supervisor).await?;
         let counting = std::mem::take(&mut saved.counting);
         let profiles = otlp::restore_profiles(counting, &config, &clock, &store.history).await;
         let own = Arc::new(SidecarMetrics::new());
@@ -177,6 +182,7 @@ impl RunningSidecar {
             monitoring,
             recorder,
             runs: runs.clone(),
+            live: live.clone(),
         };
         let (engine, reports) = Engine::new(parts);
         watch_threads(&supervisor, &store, engine.broken());
@@ -234,6 +240,10 @@ impl RunningSidecar {
                 task.run(stop).await;
             });
         }
+        let (connections, most_streams) = server::Connections::new(config.limits.connections, config.limits.streams);
+        let for_streams = (handle.clone(), live);
+        let (streams, hub) =
+            StreamThread::start(most_streams, for_streams, Arc::clone(&own), &clock, &stop, &supervisor)?;
         let context = ServerContext {
             engine: handle,
             stop_orders,
@@ -245,7 +255,8 @@ impl RunningSidecar {
             bodies: BodyReader::new(&config.limits),
             otlp,
             runs,
-            connections: Arc::new(server::Connections::new(config.limits.connections)),
+            streams: hub,
+            connections: Arc::new(connections),
             history: {
                 let (history, clock) = (history.clone(), clock.clone());
                 Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), clock.clone(), filter)))
@@ -275,7 +286,7 @@ impl RunningSidecar {
         if let Some(started) = options.started {
             started(address)?;
         }
-        Ok(Self { address, supervisor, reloader, otlp, serving, engine, stop, stop_engine })
+        Ok(Self { address, supervisor, reloader, otlp, streams, serving, engine, stop, stop_engine })
     }
 
     /// Handles signals until one of them stops the program. A failed task is an error.
@@ -312,6 +323,7 @@ impl RunningSidecar {
         for (name, done) in [
             ("main listener", tokio::time::timeout_at(grace, self.serving).await.is_ok()),
             ("OTLP thread", tokio::time::timeout_at(grace, self.otlp.stop()).await.is_ok()),
+            ("stream thread", tokio::time::timeout_at(grace, self.streams.stop()).await.is_ok()),
         ] {
             hung.extend((!done).then_some(name));
         }
@@ -366,7 +378,7 @@ fn exit_after(timeout: Duration) -> std::sync::mpsc::Sender<()> {
 async fn open_runs(
     config: &Config,
     exports: ExportHandle,
-    engine: EngineHandle,
+    (engine, live): (EngineHandle, LiveFeed),
     clock: &Clock,
     supervisor: &Supervisor,
 ) -> anyhow::Result<RunsHandle> {
@@ -384,7 +396,7 @@ async fn open_runs(
             }
             None => None,
         };
-        Ok(engine::runs::start(store, &settings, exports, clock, Some(engine), guard)?.with_archive(archive))
+        Ok(engine::runs::start(store, &settings, exports, clock, Some(engine), live, guard)?.with_archive(archive))
     };
     tokio::task::spawn_blocking(start).await?
 }

@@ -9,6 +9,7 @@ mod control;
 pub mod handle;
 mod health;
 mod ingest;
+pub mod live;
 mod output;
 mod reports;
 mod run;
@@ -95,6 +96,7 @@ pub struct Engine {
     /// Records inputs, if recording is on.
     recorder: Option<Recorder>,
     runs: runs::RunsHandle,
+    live: live::LiveFeed,
     turns: crate::runs::turns::Turns,
     /// The store's failures that are already counted in metrics.
     counted: health::CountedStoreErrors,
@@ -154,6 +156,7 @@ impl Engine {
         if let Some(orders) = stop_orders {
             self.stop_orders.send_replace(orders);
         }
+        self.live.fleet(self.machine.fleet().state().generation);
         if self.applying.is_some() {
             self.held.extend(alerts);
         } else {

@@ -41,8 +41,8 @@
 //!
 //! # From a push to a notification
 //!
-//! One thread runs all async code, except OTLP, which has a thread of its own (`app/otlp.rs`). Ledger and history have
-//! writer threads.
+//! One thread runs all async code, except OTLP (`app/otlp.rs`) and streams of events (`app/streams.rs`), which have threads
+//! of their own. Ledger and history have writer threads.
 //!
 //! | step | where | may wait for |
 //! |---|---|---|
@@ -53,6 +53,9 @@
 //! | notices are written to the ledger; then the push is answered | `engine::output`, `engine::commit` | the disk, at most 5 s |
 //! | the notice waits in its receiver's queue: grouped, rate-limited, retried | `notify::dispatcher`, `notify::queue` | the receiver |
 //! | it is sent; the result goes back to the machine | `notify::receivers`, `engine::reports` | |
+//!
+//! Viewers of `GET /api/monitoring/stream` are served from consecutive snapshots and from changes that the engine hands over
+//! while there are any (`engine::live`): `server::stream` compares, renders once and sends, on its own thread.
 //!
 //! Time alone has effects too: the engine sleeps until `Machine::next_deadline`, the first deadline of the fleet, the rules
 //! and the alerts.
@@ -72,6 +75,7 @@
 //! | a kind of span, or a name of an attribute that runs need | a row in `profiles/spans.rs` |
 //! | a route | its handler in `server/`, its line with its role and summary in `server/routes.rs` |
 //! | a key of the configuration | its field in the section of its module, and its documentation |
+//! | an event of the stream | its variant in `server/stream/event.rs`, its JSON in `server/stream/render.rs`, and where it comes from in `server/stream/publisher.rs` |
 //! | a command | its file in `cli/`, and its line in `cli.rs` |
 //! | an event of the machine | its variant and its arm in `machine.rs` |
 //!

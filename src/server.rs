@@ -21,6 +21,7 @@ mod routes;
 mod runs;
 mod scrape;
 mod silences;
+mod stream;
 mod tasks;
 mod write_timeout;
 
@@ -38,6 +39,7 @@ pub use body::BodyReader;
 pub use connections::Connections;
 pub use invoke::FlowServers;
 pub use listener::{BoundListener, Surface, serve};
+pub use stream::StreamHub;
 
 /// The message of a gRPC body and whether it is compressed by gzip, for the targets in `fuzz/`.
 #[cfg(fuzzing)]
@@ -86,6 +88,8 @@ pub struct ServerContext {
     pub otlp: telemetry::TelemetryHandle,
     /// Runs of agents, and the registry.
     pub runs: RunsHandle,
+    /// Open streams of events.
+    pub streams: StreamHub,
     /// Open connections of all listeners.
     pub connections: Arc<Connections>,
     /// Reads the timeline of an alert, oldest entry first.

@@ -84,6 +84,7 @@ impl Alerts {
         let text = format!("{} {what} {} until {until} UTC{comment}", silence.created_by, silence.matchers);
         let mut effects = AlertChanges::default();
         self.announce_into(now, &silence.id, &text, None, &mut effects);
+        effects.silences_changed = true;
         effects.silences.push(silence.clone());
         let place = self.silences.partition_point(|other| (other.ends_at, &other.id) < (silence.ends_at, &silence.id));
         self.silences.insert(place, silence);
@@ -101,6 +102,7 @@ impl Alerts {
         let mut effects = AlertChanges::default();
         let text = format!("{by} expired the silence of {}", silence.matchers);
         self.announce_into(now, &silence.id, &text, None, &mut effects);
+        effects.silences_changed = true;
         effects.silences_over.push(silence.id);
         Ok(self.finish_into(now, effects))
     }
@@ -207,6 +209,7 @@ impl Alerts {
         if self.next_silence_change.is_none_or(|at| at > now) {
             return;
         }
+        effects.silences_changed = true;
         let (over, kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.silences).into_iter().partition(|silence| silence.ends_at <= now);
         self.silences = kept;

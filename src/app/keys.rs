@@ -16,7 +16,7 @@ enum ReloadEffect {
 }
 
 /// All keys, or their section if all its keys are alike.
-const KEYS: [(&str, ReloadEffect); 48] = [
+const KEYS: [(&str, ReloadEffect); 49] = [
     ("environment", ReloadEffect::Reload),
     ("listen", ReloadEffect::Restart),
     ("allowed_hosts", ReloadEffect::Reload),
@@ -25,6 +25,7 @@ const KEYS: [(&str, ReloadEffect); 48] = [
     ("tls.key_file", ReloadEffect::Reload),
     ("limits.body", ReloadEffect::Restart),
     ("limits.connections", ReloadEffect::Restart),
+    ("limits.streams", ReloadEffect::Restart),
     ("limits.series", ReloadEffect::Reload),
     ("limits.header_timeout", ReloadEffect::Restart),
     ("limits.body_timeout", ReloadEffect::Restart),

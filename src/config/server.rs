@@ -221,6 +221,8 @@ pub struct LimitsConfig {
     pub body: usize,
     /// Maximum number of open connections.
     pub connections: usize,
+    /// Maximum number of open streams of events, which do not count as connections.
+    pub streams: usize,
     /// Maximum number of series of agents and components; an agent counts as
     /// [`SERIES_PER_AGENT`](crate::model::agent::SERIES_PER_AGENT).
     pub series: usize,
@@ -247,6 +249,7 @@ impl Default for LimitsConfig {
         Self {
             body: 16 * 1024 * 1024,
             connections: 1024,
+            streams: 1000,
             series: 1_000_000,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),

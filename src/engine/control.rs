@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::handle::{Control, SilenceCommand, SilenceReply};
+use super::live::LiveQuery;
 use crate::alerts::SilenceError;
 use crate::fleet::IngestOutcome;
 use crate::machine::MachineEvent;
@@ -32,6 +33,7 @@ impl Engine {
             Control::Alerts(filter, reply) => drop(reply.send(self.machine.list(now, &filter))),
             #[cfg(test)]
             Control::Panic => panic!("a test of what a panic does"),
+            Control::Live(query) => self.answer_live(now, query),
             Control::Silence(message) => self.run_silence_command(now, message),
             Control::Monitoring(on, by, reply) => {
                 drop(self.step(now, MachineEvent::Monitoring { on, by: &by }));
@@ -40,6 +42,23 @@ impl Engine {
             Control::Reload(settings, reply) => {
                 self.reload(now, *settings);
                 reply.send(()).unwrap_or_default();
+            }
+        }
+    }
+
+    /// Answers a read for the stream of events.
+    fn answer_live(&self, now: Time, query: LiveQuery) {
+        let alerts = self.machine.alerts();
+        match query {
+            LiveQuery::Views(changed, reply) => drop(reply.send(self.machine.alert_views(now, changed.iter()))),
+            LiveQuery::Named(fingerprints, reply) => {
+                let found = fingerprints.into_iter().filter_map(|fingerprint| alerts.find(fingerprint));
+                drop(reply.send(self.machine.alert_views(now, found)));
+            }
+            LiveQuery::Silenced(reply) => {
+                let silence_of = |alert| alerts.silence_of(now, alert).map(|silence| Arc::clone(&silence.id));
+                let silenced = alerts.open().map(|alert| (alert.fingerprint, silence_of(alert)));
+                drop(reply.send(silenced.collect()));
             }
         }
     }

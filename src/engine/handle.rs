@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use super::live::LiveQuery;
 use super::view::View;
 use super::{AlertFilter, AlertView, EngineSettings, SilenceError};
 use crate::ingest::{CustomBatch, DecodedPush, UsageBatch};
 use crate::machine::AlertExplanation;
-use crate::model::{Batch, Fingerprint, Hook, PollReport, Rejected, RunSummary, Silence, TelemetryUpdate};
+use crate::model::{Alert, Batch, Fingerprint, Hook, PollReport, Rejected, RunSummary, Silence, TelemetryUpdate};
 use crate::store::StoreError;
 
 /// Sends to the engine. Cheap to clone.
@@ -58,6 +59,8 @@ pub enum Control {
     Health(oneshot::Sender<Result<(), String>>),
     /// The pending and firing alerts that match.
     Alerts(AlertFilter, oneshot::Sender<Vec<AlertView>>),
+    /// Alerts for the stream of events.
+    Live(LiveQuery),
     /// Resumes (`true`) or pauses evaluation and polling, with the author.
     Monitoring(bool, String, oneshot::Sender<()>),
     /// About silences, acknowledgements, and notifications of an alert.
@@ -226,6 +229,21 @@ impl EngineHandle {
     /// The pending and firing alerts, highest level first, then newest first.
     pub async fn alerts(&self, filter: AlertFilter) -> Result<Vec<AlertView>, Stopped> {
         self.ask(|reply| Control::Alerts(filter, reply)).await
+    }
+
+    /// These alerts as the API shows them.
+    pub async fn alert_views(&self, alerts: Vec<Alert>) -> Result<Vec<AlertView>, Stopped> {
+        self.ask(|reply| Control::Live(LiveQuery::Views(alerts, reply))).await
+    }
+
+    /// The alerts of these fingerprints that are kept.
+    pub async fn alerts_named(&self, fingerprints: Vec<Fingerprint>) -> Result<Vec<AlertView>, Stopped> {
+        self.ask(|reply| Control::Live(LiveQuery::Named(fingerprints, reply))).await
+    }
+
+    /// The pending and firing alerts, each with the id of the silence that matches it.
+    pub async fn silenced(&self) -> Result<Vec<(Fingerprint, Option<Arc<str>>)>, Stopped> {
+        self.ask(|reply| Control::Live(LiveQuery::Silenced(reply))).await
     }
 
     /// Resumes (`true`) or pauses evaluation and polling, on behalf of `by`.

@@ -15,6 +15,7 @@ impl Engine {
     /// Hands changes of alerts to ledger and history, counts and logs them.
     pub(super) fn release_alerts(&mut self, effects: AlertEffects) {
         let AlertEffects { mut ledger, notices, closed, without_receiver } = effects;
+        self.live.alerts(&ledger.changed, ledger.silences_changed);
         self.store.history.record_decisions(std::mem::take(&mut ledger.timeline));
         for announcement in ledger.announcements.drain(..) {
             tracing::warn!(announcement = &*announcement, "announced to the receivers");

@@ -52,6 +52,8 @@ pub struct EngineParts {
     pub recorder: Option<Recorder>,
     /// Runs and the registry, which hear of agents that are seen or end.
     pub runs: super::runs::RunsHandle,
+    /// What the stream of events is derived from.
+    pub live: super::live::LiveFeed,
 }
 
 /// Asks the engine to stop: drain within the duration, then answer.
@@ -60,7 +62,7 @@ pub type StopSignal = oneshot::Receiver<Duration>;
 impl Engine {
     /// An engine with the restored state, and the receiving end of its dispatcher's reports.
     pub fn new(parts: EngineParts) -> (Self, mpsc::Receiver<DeliveryReport>) {
-        let EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder, runs } = parts;
+        let EngineParts { clock, settings, own, store, restored, saved, monitoring, recorder, runs, live } = parts;
         let now = clock.now();
         let (settings, receivers) = settings.split();
         let (reports, reports_end) = mpsc::channel(REPORTS);
@@ -82,6 +84,7 @@ impl Engine {
             stop_orders: watch::Sender::default(),
             recorder,
             runs,
+            live,
             turns: crate::runs::turns::Turns::default(),
             counted: CountedStoreErrors::default(),
             resend_at: now,

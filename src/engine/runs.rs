@@ -19,6 +19,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::handle::EngineHandle;
+use super::live::LiveFeed;
 use outgoing::Outgoing;
 
 use crate::clock::Clock;
@@ -83,6 +84,7 @@ struct RunsThread {
     prune_at: Time,
     deletions: VecDeque<Deletion>,
     summaries: SummaryQueue,
+    live: LiveFeed,
 }
 
 #[derive(Default)]
@@ -106,6 +108,7 @@ pub fn start(
     exports: ExportHandle,
     clock: Clock,
     engine: Option<EngineHandle>,
+    live: LiveFeed,
     watch: impl Send + 'static,
 ) -> anyhow::Result<RunsHandle> {
     store.set_limits(settings.limits);
@@ -130,6 +133,7 @@ pub fn start(
         prune_at: now,
         deletions: VecDeque::new(),
         summaries: SummaryQueue::new(engine),
+        live,
     };
     for id in thread.store.unfinished(now.minus(RECENT.0), RECENT.1)? {
         thread.bring_back(now, id);
@@ -466,6 +470,7 @@ impl RunsThread {
         self.outgoing.prepare(now, &self.book, &mut self.registry, &changes.ended);
         let lost = self.summaries.report(now, &self.book, &changes, &self.store);
         self.counters.busy.fetch_add(lost, Relaxed);
+        let begun_or_ended = self.begun_or_ended(&changes);
         let sampled_out = self.sample_out(&changes.ended);
         self.take(changes);
         if !sampled_out.is_empty() {
@@ -488,6 +493,8 @@ impl RunsThread {
             };
             self.store.write(now, &batch)
         };
+        // Once they can be read.
+        self.live.runs(begun_or_ended.into_iter());
         self.group_spans = 0;
         let (replies, answer) = (std::mem::take(&mut self.replies), outcome.clone());
         self.outgoing.committed(outcome.is_ok(), move || {
@@ -511,6 +518,15 @@ impl RunsThread {
             let took = self.clock.wall().since(began).as_millis();
             self.counters.last_commit_ms.store(u64::try_from(took).unwrap_or(u64::MAX), Relaxed);
         }
+    }
+
+    /// The runs that began or ended, if the stream of events is read.
+    fn begun_or_ended(&self, changes: &RunChanges) -> Vec<Run> {
+        if !self.live.is_on() {
+            return Vec::new();
+        }
+        let ids: HashSet<TraceId> = changes.began.iter().chain(&changes.ended).copied().collect();
+        changes.runs.iter().filter(|run| ids.contains(&run.id)).cloned().collect()
     }
 
     /// Takes changes over, to be written with the next commit.
@@ -584,5 +600,5 @@ pub(crate) fn in_memory() -> RunsHandle {
     let settings = RunsSettings::new(&Default::default(), &Default::default());
     let clock = Clock::system();
     let store = TraceStore::open(None, settings.limits, clock.wall()).expect("a store in memory");
-    start(store, &settings, ExportHandle::default(), clock, None, ()).expect("a thread")
+    start(store, &settings, ExportHandle::default(), clock, None, LiveFeed::default(), ()).expect("a thread")
 }

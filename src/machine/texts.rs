@@ -79,6 +79,11 @@ impl Machine {
         Some(AlertExplanation { alert: self.alert_view(now, alert), receivers })
     }
 
+    /// These alerts as the API shows them.
+    pub fn alert_views<'a>(&self, now: Time, alerts: impl Iterator<Item = &'a Alert>) -> Vec<AlertView> {
+        alerts.map(|alert| self.alert_view(now, alert)).collect()
+    }
+
     /// All firing alerts that `receiver` was notified of, as repeat notices with texts.
     pub fn firing_for(&self, now: Time, receiver: &str) -> Vec<Arc<Notice>> {
         self.with_texts(now, self.alerts.firing_for(now, receiver).into_iter())

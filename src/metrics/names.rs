@@ -247,6 +247,14 @@ families! {
         "Total number of hooks answered with a stop order, by exceeded budget";
     CONNECTIONS_CLOSED = Counter "lookout_connections_closed_total" ["reason"]
         "Total number of connections closed because limits.connections was reached: evicted (idle or slow), no_place (rejected)";
+    STREAMS = Gauge "lookout_streams" []
+        "Number of open streams of events";
+    STREAM_EVENTS = Counter "lookout_stream_events_total" []
+        "Total number of events sent to all streams";
+    STREAM_RESYNCS = Counter "lookout_stream_resyncs_total" []
+        "Total number of times that a stream could not send all events, and its client was sent resync";
+    STREAMS_REFUSED = Counter "lookout_streams_refused_total" []
+        "Total number of streams refused because limits.streams was reached";
     CONFIG_RELOAD_SUCCESSFUL = Gauge "lookout_config_last_reload_successful" []
         "Whether the last configuration reload succeeded";
     CONFIG_RELOAD_SUCCESS = Gauge "lookout_config_last_reload_success_timestamp_seconds" []

@@ -86,6 +86,10 @@ pub struct SidecarMetrics {
     record_dropped: Counter,
     stops: Family<Labels<1>, Counter>,
     connections_closed: Family<Labels<1>, Counter>,
+    streams: Gauge,
+    stream_events: Counter,
+    stream_resyncs: Counter,
+    streams_refused: Counter,
     reload_successful: Gauge,
     reload_success: FloatGauge,
 }
@@ -219,6 +223,31 @@ impl SidecarMetrics {
     /// Counts a connection closed because of the limit: `evicted`, or rejected with `no_place`.
     pub fn connection_closed(&self, reason: &'static str) {
         self.connections_closed.get_or_create_owned(&register::connection_closed(reason)).inc();
+    }
+
+    /// Counts an open stream of events.
+    pub fn stream_opened(&self) {
+        self.streams.inc();
+    }
+
+    /// Counts a stream of events that ended.
+    pub fn stream_closed(&self) {
+        self.streams.dec();
+    }
+
+    /// Counts events sent to a stream.
+    pub fn stream_events(&self, count: u64) {
+        self.stream_events.inc_by(count);
+    }
+
+    /// Counts a stream whose client has to fetch everything again.
+    pub fn stream_resynced(&self) {
+        self.stream_resyncs.inc();
+    }
+
+    /// Counts a stream refused because of the limit.
+    pub fn stream_refused(&self) {
+        self.streams_refused.inc();
     }
 
     /// Records a load of the configuration at `now`, at startup or on a reload, and whether it succeeded.

@@ -84,6 +84,22 @@ impl<T: Clone> Slab<T> {
         self.free.push(slot);
     }
 
+    /// The slots whose items may differ from those of `before`, an earlier clone, each with the items then and now. Chunks
+    /// that both share are skipped.
+    pub fn changes_since<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = (Option<&'a T>, Option<&'a T>)> {
+        let chunks = self.chunks.len().max(before.chunks.len());
+        let is_shared = |place: usize| match (self.chunks.get(place), before.chunks.get(place)) {
+            (Some(now), Some(then)) => Arc::ptr_eq(now, then),
+            _ => false,
+        };
+        let item = |slab: &'a Self, place: usize, at: usize| slab.chunks.get(place)?.get(at)?.as_ref();
+        (0..chunks)
+            .filter(move |place| !is_shared(*place))
+            .flat_map(|place| (0..CHUNK).map(move |at| (place, at)))
+            .map(move |(place, at)| (item(before, place, at), item(self, place, at)))
+            .filter(|(then, now)| then.is_some() || now.is_some())
+    }
+
     /// All items in slot order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flat_map(|chunk| chunk.iter().flatten())
@@ -93,6 +109,21 @@ impl<T: Clone> Slab<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn changes_are_found_without_looking_at_what_is_shared() {
+        let mut slab = Slab::default();
+        let slots: Vec<u32> = (0..100).map(|n| slab.insert_with(|_| n)).collect();
+        let before = slab.clone();
+        assert_eq!(slab.changes_since(&before).count(), 0);
+        *slab.get_mut(slots[40]).expect("there") = 1_000;
+        slab.remove(slots[99]);
+        let looked_at: Vec<_> = slab.changes_since(&before).collect();
+        assert_eq!(looked_at.len(), CHUNK + 4, "two chunks, the last of which is not full");
+        let differing: Vec<_> = looked_at.into_iter().filter(|(then, now)| then != now).collect();
+        assert_eq!(differing, [(Some(&40), Some(&1_000)), (Some(&99), None)]);
+        assert_eq!(slab.changes_since(&Slab::default()).filter(|(then, _)| then.is_none()).count(), 99);
+    }
 
     #[test]
     fn a_clone_is_not_changed_by_later_writes() {

@@ -1,8 +1,8 @@
 //! Handlers of the JSON API and of the health routes.
 
-mod status;
+pub(super) mod status;
 mod telemetry;
-mod totals;
+pub(super) mod totals;
 
 use axum::Extension;
 use axum::extract::{Query, State};

@@ -52,6 +52,8 @@ struct ConnectionState {
     working: AtomicUsize,
     /// Cancelled to evict the connection.
     evicted: CancellationToken,
+    /// Cancelled when it begins to send a stream of events.
+    streams: CancellationToken,
 }
 
 impl Connection {
@@ -63,6 +65,16 @@ impl Connection {
     /// The token that evicts the connection.
     pub(super) fn eviction(&self) -> CancellationToken {
         self.0.evicted.clone()
+    }
+
+    /// From now on it sends a stream of events.
+    pub(super) fn begin_stream(&self) {
+        self.0.streams.cancel();
+    }
+
+    /// Waits until it sends a stream of events.
+    pub(super) async fn streams(&self) {
+        self.0.streams.cancelled().await;
     }
 
     /// The local address.
@@ -182,10 +194,21 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Allows `limit` connections, or fewer if the limit on file descriptors is lower. Without a free descriptor no new
-    /// connection could be accepted, so none would be evicted either.
-    pub fn new(limit: usize) -> Self {
-        Self::of(within_descriptors(limit))
+    /// Allows this many connections and, in addition, streams of events; returns them with the number of streams. There are
+    /// fewer if the limit on file descriptors is lower: without a free descriptor no new connection could be accepted, so
+    /// none would be evicted either.
+    pub fn new(connections: usize, streams: usize) -> (Self, usize) {
+        let descriptors = raise_descriptors(connections.saturating_add(streams).saturating_add(RESERVED_DESCRIPTORS));
+        let (allowed, streams_allowed) = within_descriptors(connections, streams, descriptors);
+        if allowed < connections || streams_allowed < streams {
+            tracing::warn!(
+                connections = allowed,
+                streams = streams_allowed,
+                descriptors,
+                "limits.connections and limits.streams exceed the limit on open files and were lowered; raise `ulimit -n`"
+            );
+        }
+        (Self::of(allowed), streams_allowed)
     }
 
     fn of(limit: usize) -> Self {
@@ -210,6 +233,7 @@ impl Connections {
                 since: Mutex::new(now),
                 working: AtomicUsize::new(0),
                 evicted: CancellationToken::new(),
+                streams: CancellationToken::new(),
             }))
         };
         match find_slot(&self.open, self.limit, now) {
@@ -268,18 +292,25 @@ fn find_slot(places: &Mutex<Vec<Connection>>, limit: usize, now: Instant) -> Con
     ConnectionSlot::Free(open)
 }
 
-/// Limits `connections` by the number of file descriptors.
-fn within_descriptors(connections: usize) -> usize {
-    let Some(most) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current else { return connections };
-    let allowed = usize::try_from(most).unwrap_or(usize::MAX).saturating_sub(RESERVED_DESCRIPTORS).max(16);
-    if allowed < connections {
-        tracing::warn!(
-            connections = allowed,
-            descriptors = most,
-            "limits.connections exceeds the limit on open files and was lowered; raise `ulimit -n`"
-        );
+/// Raises the limit on open files to what is `needed`, as far as the system lets it; returns the limit.
+fn raise_descriptors(needed: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let Some(now) = current else { return usize::MAX };
+    let wanted = u64::try_from(needed).unwrap_or(u64::MAX).min(maximum.unwrap_or(u64::MAX));
+    let raised = Rlimit { current: Some(wanted), maximum };
+    let limit = if wanted > now && setrlimit(Resource::Nofile, raised).is_ok() { wanted } else { now };
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// How many connections and streams there may be with so many file descriptors. Streams leave most to connections.
+fn within_descriptors(connections: usize, streams: usize, descriptors: usize) -> (usize, usize) {
+    let free = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(16);
+    if connections.saturating_add(streams) <= free {
+        return (connections, streams);
     }
-    connections.min(allowed)
+    let streams = streams.min(free.saturating_sub(connections).max(free / 4));
+    (connections.min(free - streams), streams)
 }
 
 #[cfg(test)]
@@ -303,6 +334,22 @@ mod tests {
 
     fn is_evicted(connection: &Connection) -> bool {
         connection.0.evicted.is_cancelled()
+    }
+
+    #[test]
+    fn few_descriptors_are_shared_by_connections_and_streams() {
+        for (connections, streams, descriptors, expected) in [
+            (1024, 1000, usize::MAX, (1024, 1000)),
+            (1024, 1000, 1024 + 1000 + 128, (1024, 1000)),
+            (1024, 1000, 1024, (672, 224)),
+            (100, 1000, 1024, (100, 796)),
+            (1024, 10, 1024, (886, 10)),
+            (1024, 1000, 100, (12, 4)),
+            (8, 0, 100, (8, 0)),
+        ] {
+            let allowed = within_descriptors(connections, streams, descriptors);
+            assert_eq!(allowed, expected, "{connections} {streams} {descriptors}");
+        }
     }
 
     #[test]

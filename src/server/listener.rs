@@ -187,8 +187,9 @@ async fn serve_one(
         grpc::serve(socket, routes.context(), connection, stop).await;
         return;
     }
-    let service = service_fn(|request: Request<Incoming>| {
-        let (routes, connection, work) = (Arc::clone(routes), connection.clone(), connection.serve());
+    let (own_routes, own_connection) = (Arc::clone(routes), connection.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (routes, connection, work) = (Arc::clone(&own_routes), own_connection.clone(), own_connection.serve());
         async move {
             let request = request.map(|body| connection.request_body(body));
             let response: Response<axum::body::Body> = routes::answer(&routes, request, connection).await;
@@ -197,20 +198,33 @@ async fn serve_one(
         }
     });
     let head = routes.context().limits.header_timeout;
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(if connection.is_reserved() { HEALTH_HEADER_TIMEOUT.min(head) } else { head })
-        .keep_alive(!connection.is_reserved())
-        .max_buf_size(MAX_HEAD)
-        .serve_connection(socket, service);
-    tokio::pin!(serving);
+    let mut serving = Box::pin(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(if connection.is_reserved() { HEALTH_HEADER_TIMEOUT.min(head) } else { head })
+            .keep_alive(!connection.is_reserved())
+            .max_buf_size(MAX_HEAD)
+            .serve_connection(socket, service),
+    );
     let ended = tokio::select! {
         ended = &mut serving => ended,
         () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }
+        () = connection.streams() => {
+            let rest = async move {
+                // It ends with its stream, which ends when the program stops.
+                serving.as_mut().graceful_shutdown();
+                log_end(serving.await);
+            };
+            return routes.context().streams.carry(rest).await;
+        }
     };
+    log_end(ended);
+}
+
+fn log_end(ended: hyper::Result<()>) {
     if let Err(error) = ended {
         tracing::debug!(error = %error, "connection closed with an error");
     }

@@ -19,7 +19,7 @@ use super::responses::ResponseSender;
 use super::scrape::Scraper;
 use super::{
     HandlerState, ServerContext, Surface, api, callbacks, hooks, invoke, otlp, pushes, registry, reports, runs,
-    silences, tasks,
+    silences, stream, tasks,
 };
 use crate::config::server::Role::{self, Admin, Ingest, Read};
 use crate::ingest::hooks::{HookTool, TOOLS};
@@ -98,6 +98,12 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         Route::grpc("/opentelemetry.proto.collector.logs.v1.LogsService/Export", Signal::Logs),
         Route::post("/api/monitoring/start", Admin, api::start, "resume polling and rule evaluation"),
         Route::post("/api/monitoring/stop", Admin, api::stop, "pause polling and rule evaluation"),
+        Route::get(
+            "/api/monitoring/stream",
+            Read,
+            stream::stream,
+            "changes of agents, totals, alerts and runs as server-sent events",
+        ),
         Route::get("/-/healthy", Requirement::Nothing, api::healthy, "liveness: whether all tasks run"),
         Route::get("/-/ready", Requirement::Nothing, api::ready, "readiness: whether the store is writable"),
         Route::post("/-/reload", Admin, api::reload, "reload the configuration"),
@@ -426,7 +432,7 @@ mod tests {
             ("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", "iiiiiii"),
             ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", "iiiiiii"),
             ("/opentelemetry.proto.collector.logs.v1.LogsService/Export", "iiiiiii"),
-            ("/ /api/status /api/alerts /api/telemetry /api/openapi.json", "rraaaaa"),
+            ("/ /api/status /api/alerts /api/telemetry /api/openapi.json /api/monitoring/stream", "rraaaaa"),
             ("/api/alerts/0123456789abcdef/why /api/alerts/0123456789abcdef/ack", "rraaaaa"),
             ("/api/silences /api/silences/x /-/reload /api/monitoring/start /api/monitoring/stop", "rraaaaa"),
             ("/api/traces", "rriaaaa"),

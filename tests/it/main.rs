@@ -57,6 +57,7 @@ mod scrape;
 mod signals;
 mod slack;
 mod storms;
+mod stream;
 mod supervision;
 mod tidy;
 
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
         slack::trials(),
         chats::trials(),
         storms::trials(),
+        stream::trials(),
         mail::trials(),
         durability::trials(),
         export::trials(),

@@ -70,9 +70,9 @@ impl Setup {
         self
     }
 
-    /// Limits its open files, sockets included.
+    /// Limits its open files, sockets included; it can't raise that limit.
     pub(crate) fn open_files(self, files: u32) -> Self {
-        self.shell(&format!("ulimit -Sn {files}"))
+        self.shell(&format!("ulimit -n {files}"))
     }
 
     /// Sets a script that the shell runs before it executes the program.

@@ -159,9 +159,15 @@ fn what_needs_a_restart() {
         ("listen: 127.0.0.1:1\nlog: {format: json}\n", json!(["listen"])),
         (
             &format!(
-                "{HEAD}limits: {{body: 1000, connections: 9, header_timeout: 1s, body_timeout: 1s, series: 9000}}\n"
+                "{HEAD}limits: {{body: 1000, connections: 9, streams: 9, header_timeout: 1s, body_timeout: 1s, series: 9000}}\n"
             ),
-            json!(["limits.body", "limits.connections", "limits.header_timeout", "limits.body_timeout"]),
+            json!([
+                "limits.body",
+                "limits.connections",
+                "limits.streams",
+                "limits.header_timeout",
+                "limits.body_timeout"
+            ]),
         ),
         (
             &format!("{HEAD}store: {{path: other.db, retention: 1d}}\nrecord: {{path: r}}\n"),

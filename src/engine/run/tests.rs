@@ -43,6 +43,7 @@ pub(in crate::engine) fn restored(
         monitoring,
         recorder: None,
         runs: super::super::runs::in_memory(),
+        live: super::super::live::LiveFeed::default(),
     })
 }
 
@@ -115,6 +116,7 @@ async fn what_was_answered_is_saved_even_if_the_store_is_busy() {
         monitoring,
         recorder: None,
         runs: super::super::runs::in_memory(),
+        live: super::super::live::LiveFeed::default(),
     };
     let (engine, reports) = Engine::new(parts);
     let (handle, queues) = EngineHandle::new(2, 2, 2);
@@ -152,6 +154,7 @@ fn with_ledger(clock: Clock, restored: RestoredLedger) -> (Engine, mpsc::Receive
         monitoring,
         recorder: None,
         runs: super::super::runs::in_memory(),
+        live: super::super::live::LiveFeed::default(),
     })
 }
 

@@ -48,6 +48,10 @@ impl SidecarMetrics {
         let record_dropped = add(&mut registry, &names::RECORD_DROPPED, Counter::default());
         let stops = add(&mut registry, &names::STOPS, Family::default());
         let connections_closed = add(&mut registry, &names::CONNECTIONS_CLOSED, Family::default());
+        let streams = add(&mut registry, &names::STREAMS, Gauge::default());
+        let stream_events = add(&mut registry, &names::STREAM_EVENTS, Counter::default());
+        let stream_resyncs = add(&mut registry, &names::STREAM_RESYNCS, Counter::default());
+        let streams_refused = add(&mut registry, &names::STREAMS_REFUSED, Counter::default());
         let reload_successful = add(&mut registry, &names::CONFIG_RELOAD_SUCCESSFUL, Gauge::default());
         let reload_success = add(&mut registry, &names::CONFIG_RELOAD_SUCCESS, FloatGauge::default());
         let own = Self {
@@ -80,6 +84,10 @@ impl SidecarMetrics {
             record_dropped,
             stops,
             connections_closed,
+            streams,
+            stream_events,
+            stream_resyncs,
+            streams_refused,
             reload_successful,
             reload_success,
         };

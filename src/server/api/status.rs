@@ -126,7 +126,8 @@ pub(super) fn of(view: &View, exports: Vec<Value>) -> String {
     serde_json::to_string(&response).unwrap_or_default()
 }
 
-fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
+/// An agent in the list of its project.
+pub(in crate::server) fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
     let shown = |at: Time| fleet.wall.to_wall(at).to_string();
     let tokens = agent.total_tokens().map(|_| {
         let counts = TokenType::ALL.iter().zip(&agent.tokens);

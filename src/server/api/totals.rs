@@ -6,12 +6,12 @@ use crate::engine::View;
 use crate::model::{Count, Project, Snapshot, TokenType};
 
 /// The response for `view`.
-pub(super) fn of(view: &View) -> Value {
+pub(in crate::server) fn of(view: &View) -> Value {
     let fleet = &view.fleet;
     let projects: Map<String, Value> =
         fleet.projects.iter().map(|project| (project.name.to_string(), sums(&[project], fleet))).collect();
     let all: Vec<&Project> = fleet.projects.iter().map(|project| &**project).collect();
-    json!({"metrics": sums(&all, fleet), "projects": projects})
+    json!({"monitoring": fleet.monitoring, "metrics": sums(&all, fleet), "projects": projects})
 }
 
 /// Totals over projects. `running_agents` includes idle ones, for compatibility with earlier systems.

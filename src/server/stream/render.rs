@@ -1,0 +1,54 @@
+//! Changes as the JSON of events: what `/api/status`, `/api/alerts` and `/api/traces` show of them.
+
+use serde_json::{Value, json};
+
+use super::changes::AgentChange;
+use super::event::EventTarget;
+use crate::engine::AlertView;
+use crate::model::{Level, Run, Snapshot};
+use crate::runs::view;
+use crate::server::api::status;
+
+/// An event that has no number yet: what it is about, and its JSON.
+pub(super) type Draft = (EventTarget, String);
+
+/// The event of a changed agent.
+pub(super) fn agent(change: &AgentChange<'_>, fleet: &Snapshot) -> Draft {
+    let (project, name, mut shown) = match change {
+        AgentChange::Updated(agent) => (&agent.project, &agent.name, status::agent(agent, fleet)),
+        AgentChange::Removed(project, name) => (*project, *name, json!({"name": &***name, "removed": true})),
+    };
+    if let Some(fields) = shown.as_object_mut() {
+        fields.insert("project".to_owned(), json!(&**project));
+    }
+    let is_removed = matches!(change, AgentChange::Removed(..));
+    (EventTarget::Agent { project: project.clone(), name: name.clone(), is_removed }, shown.to_string())
+}
+
+/// The event of new totals.
+pub(super) fn totals(totals: &Value) -> Draft {
+    (EventTarget::Fleet, totals.to_string())
+}
+
+/// The event of a changed alert; `before` is the level of its last event.
+pub(super) fn alert(alert: &AlertView, before: Option<Level>) -> Draft {
+    let target = EventTarget::Alert {
+        fingerprint: alert.fingerprint,
+        levels: [alert.level, before.unwrap_or(alert.level)],
+        project: alert.project.clone(),
+        agent: alert.agent_name.clone(),
+    };
+    // Serializing this type does not fail.
+    (target, serde_json::to_string(alert).unwrap_or_default())
+}
+
+/// The event of a run that began or ended.
+pub(super) fn run(run: &Run) -> Draft {
+    let target = EventTarget::Run { id: run.id, project: run.project.clone(), agent: run.agent.clone() };
+    (target, view::run(run).to_string())
+}
+
+/// The event after which viewers fetch everything again.
+pub(super) fn resync(reason: &str) -> Draft {
+    (EventTarget::All, json!({"reason": reason}).to_string())
+}
