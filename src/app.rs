@@ -165,7 +165,8 @@ impl RunningSidecar {
         let live = LiveFeed::default();
         let runs = open_runs(&config, exports, (handle.clone(), live.clone()), &clock, &supervisor).await?;
         let counting = std::mem::take(&mut saved.counting);
-        let profiles = otlp::restore_profiles(counting, &config, &clock, &store.history).await;
+        let mut profiles = otlp::restore_profiles(counting, &config, &clock, &store.history).await;
+        profiles.set_registered(runs.names());
         let own = Arc::new(SidecarMetrics::new());
         own.reloaded(clock.wall(), true);
         let history = store.history.clone();
@@ -467,12 +468,15 @@ fn rule_set(config: &Config, rules: &[(String, String)]) -> anyhow::Result<RuleS
 async fn closed_alerts(history: HistoryHandle, clock: Clock, filter: AlertFilter) -> Vec<AlertView> {
     // Alerts that resolved before this query must be included. If the disk fails or hangs, the result is merely older.
     drop(tokio::time::timeout(FLUSH_TIMEOUT, history.flush()).await);
-    let AlertFilter { level, agent, rule, limit, .. } = filter;
+    let AlertFilter { level, agent, rule, task, limit, .. } = filter;
     let wall = clock.wall_clock();
-    match history.alerts(ClosedFilter { level, agent, rule, limit }).await {
+    match history.alerts(ClosedFilter { level, agent, rule, task, limit }).await {
         Ok(closed) => closed
             .into_iter()
-            .map(|closed| AlertView::of(&wall, &closed.alert, closed.message.to_string(), closed.action.to_string()))
+            .map(|closed| AlertView {
+                task_id: closed.task_id,
+                ..AlertView::of(&wall, &closed.alert, closed.message.to_string(), closed.action.to_string())
+            })
             .collect(),
         Err(error) => {
             tracing::error!(error = %error, "reading history failed");

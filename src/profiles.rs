@@ -22,6 +22,7 @@ mod litellm;
 mod points;
 mod profile;
 mod reception;
+pub mod registered;
 mod scope;
 mod signal_totals;
 pub mod spans;
@@ -38,6 +39,7 @@ use dedup::DedupCache;
 use export_totals::ExportTotals;
 use item::{Attempts, TelemetryItem, add_to, attempts, count, matches, model, record_outcome};
 use profile::{COLUMNS, EventRow, MetricSet, Profile, RequestKind, UsageColumn};
+use registered::{NameFeed, RegisteredNames};
 use scope::{ResourceIdentity, ScopeIdentity};
 use signal_totals::{Amounts, SignalTotals};
 use siphasher::sip::SipHasher13;
@@ -74,6 +76,7 @@ pub struct Profiles {
     signal_totals: SignalTotals,
     dedup: DedupCache,
     receptions: reception::ReceptionLog,
+    registered: RegisteredNames,
     /// When the export that is being read arrived.
     now: Time,
 }
@@ -109,6 +112,7 @@ impl Profiles {
             signal_totals: SignalTotals::default(),
             dedup: DedupCache::new(nanos(now)),
             receptions: reception::ReceptionLog::default(),
+            registered: RegisteredNames::default(),
             now,
         }
     }
@@ -135,6 +139,11 @@ impl Profiles {
         }
     }
 
+    /// Sets where names of registered agents come from.
+    pub fn set_registered(&mut self, names: NameFeed) {
+        self.registered = RegisteredNames::fed_by(names);
+    }
+
     /// Replaces the rules that name agents, and the prices.
     pub fn configure(&mut self, config: &OtlpConfig) {
         self.config = config.clone();
@@ -148,6 +157,7 @@ impl Profiles {
     /// The usage by agent that an export adds to what has been counted.
     pub fn extract(&mut self, now: Time, export: &Export) -> Vec<AgentTelemetry> {
         self.now = now;
+        self.registered.refresh();
         let mut totals = ExportTotals::default();
         match export {
             Export::Metrics(request) => {
@@ -182,6 +192,7 @@ impl Profiles {
     /// The usage by agent that LiteLLM's callback adds; its calls come as log records.
     pub(crate) fn extract_callback(&mut self, now: Time, calls: &ExportLogsServiceRequest) -> Vec<AgentTelemetry> {
         self.now = now;
+        self.registered.refresh();
         let mut totals = ExportTotals::default();
         self.logs(TelemetryChannel::Callback, calls, &mut totals);
         totals.finish(&mut self.signal_totals, &self.config.prices)
@@ -373,7 +384,8 @@ impl Profiles {
     ) -> Option<&'t mut AgentTelemetry> {
         let attributes = item.attributes;
         let profile = scope.profile;
-        let (project, agent, is_named) = identity::identify(profile, &self.config.agents, scope.resource, attributes)?;
+        let (project, agent, is_named) =
+            identity::identify(profile, &self.config.agents, &self.registered, scope.resource, attributes)?;
         let digest = self.digests.hash_one((&project, &agent, profile.name));
         self.receptions.record(digest, self.now, scope.channel, amounts, || TelemetryChannels {
             project: Arc::clone(&project),

@@ -25,8 +25,9 @@ use outgoing::Outgoing;
 use crate::clock::Clock;
 use crate::export::ExportHandle;
 use crate::model::run_stats::Contribution;
-use crate::model::{Run, RunSource, Span, SpanId, SpanReport, Time, TraceId};
+use crate::model::{RegisteredAgent, Run, RunSource, Span, SpanId, SpanReport, Time, TraceId};
 use crate::otlp::wire::ExportTraceServiceRequest;
+use crate::profiles::registered::NameFeed;
 use crate::profiles::spans::SpanReader;
 use crate::runs::registry::{Registration, Registry};
 use crate::runs::{RunBook, RunChanges, RunEnd, RunStart, SpanOutcome};
@@ -85,6 +86,8 @@ struct RunsThread {
     deletions: VecDeque<Deletion>,
     summaries: SummaryQueue,
     live: LiveFeed,
+    /// Names of registered agents, for the counting of telemetry.
+    names: NameFeed,
 }
 
 #[derive(Default)]
@@ -118,6 +121,7 @@ pub fn start(
     let readers = store.readers();
     let prices = Arc::new(Mutex::new(Arc::new(settings.otlp.prices.clone())));
     let now = clock.wall();
+    let names = NameFeed::default();
     let mut thread = RunsThread {
         book: RunBook::new(settings.timeout),
         registry: Registry::restore(store.agents()?),
@@ -134,7 +138,10 @@ pub fn start(
         deletions: VecDeque::new(),
         summaries: SummaryQueue::new(engine),
         live,
+        names: names.clone(),
     };
+    let all: Vec<RegisteredAgent> = thread.registry.agents().cloned().collect();
+    thread.publish(&all);
     for id in thread.store.unfinished(now.minus(RECENT.0), RECENT.1)? {
         thread.bring_back(now, id);
     }
@@ -151,6 +158,7 @@ pub fn start(
         exports,
         prices,
         archive: None,
+        names,
     })
 }
 
@@ -479,6 +487,7 @@ impl RunsThread {
             self.take(changes);
         }
         let agents = self.registry.take_changes();
+        self.publish(&agents);
         self.counters.agents.store(self.registry.len() as u64, Relaxed);
         let is_empty = self.unwritten.is_empty() && agents.is_empty() && self.store.pending_bytes() == 0;
         let outcome = if is_empty {
@@ -527,6 +536,20 @@ impl RunsThread {
         }
         let ids: HashSet<TraceId> = changes.began.iter().chain(&changes.ended).copied().collect();
         changes.runs.iter().filter(|run| ids.contains(&run.id)).cloned().collect()
+    }
+
+    /// Hands the names of agents over to those who read ids of agents in telemetry.
+    fn publish(&mut self, agents: &[RegisteredAgent]) {
+        let mut news = Vec::new();
+        for agent in agents {
+            for id in [Some(&agent.id), agent.sharing.former_id.as_ref()].into_iter().flatten() {
+                let name = (Arc::clone(id), Arc::clone(&agent.project), Arc::clone(&agent.name));
+                if self.reader.add_registered(name.clone()) {
+                    news.push(name);
+                }
+            }
+        }
+        self.names.publish(news);
     }
 
     /// Takes changes over, to be written with the next commit.

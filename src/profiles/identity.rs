@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::attributes::{Attributes, text};
 use super::litellm;
 use super::profile::Profile;
+use super::registered::RegisteredNames;
 use crate::model::DEFAULT_PROJECT;
 use crate::otlp::config::AgentRule;
 use crate::otlp::wire::{KeyValue, string_attribute};
@@ -19,6 +20,11 @@ const MAX_PARAMETERS: usize = 16;
 /// Attributes that name an agent, the preferred one first.
 const AGENT: [&str; 6] =
     ["agent.name", "gen_ai.agent.name", "agent_id", "agent.id", "gen_ai.agent.id", "litellm.metadata.agent_id"];
+/// Those that give a name rather than an id.
+const AGENT_NAME: [&str; 2] = ["agent.name", "gen_ai.agent.name"];
+/// Attributes that may give the id of a registered agent.
+const AGENT_ID: [&str; 5] =
+    ["agent_id", "metadata.agent_id", "litellm.metadata.agent_id", "agent.id", "gen_ai.agent.id"];
 /// Attributes that name a project.
 const PROJECT: [&str; 2] = ["project", "service.namespace"];
 /// The same on an item.
@@ -55,9 +61,16 @@ pub(super) fn relevant(rules: &[AgentRule], resource: &[KeyValue]) -> Vec<KeyVal
 pub(super) fn identify(
     profile: &Profile,
     rules: &[AgentRule],
+    registered: &RegisteredNames,
     resource: Attributes<'_>,
     item: Attributes<'_>,
 ) -> Option<(Arc<str>, Arc<str>, bool)> {
+    if profile.agent_from_items
+        && !registered.is_empty()
+        && let Some((project, agent)) = registered_agent(registered, resource, item)
+    {
+        return Some((project, agent, true));
+    }
     let inner = |places: &[(&str, &str)]| {
         places.iter().find_map(|(attribute, key)| {
             let object = text(item, attribute)?;
@@ -83,6 +96,22 @@ pub(super) fn identify(
         };
         Some((Arc::from(name), false))
     })
+}
+
+/// The registered agent whose id an item gives, unless a name is given.
+fn registered_agent(
+    registered: &RegisteredNames,
+    resource: Attributes<'_>,
+    item: Attributes<'_>,
+) -> Option<(Arc<str>, Arc<str>)> {
+    let direct = || AGENT_ID.iter().find_map(|key| registered.get(&text(item, key)?));
+    let within = |(attribute, key): &(&str, &str)| {
+        let object = text(item, attribute)?;
+        registered.get(litellm::inner(&object, key)?)
+    };
+    let found = direct().or_else(|| litellm::AGENT_IN.iter().find_map(within))?;
+    let is_named = |attributes| name_in(attributes, &AGENT_NAME).is_some();
+    (!is_named(resource) && !is_named(item)).then(|| found.clone())
 }
 
 /// How the sender of a request names itself, in query parameters and headers; as OpenTelemetry attributes.

@@ -16,6 +16,7 @@ use super::profile::{
     CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, CALLS, COLUMNS, COST, Columns, INPUT, OPERATION, OUTPUT, Profile,
     REASONING_OF_OUTPUT, UsageColumn,
 };
+use super::registered::{RegisteredName, RegisteredNames};
 use super::scope::{ResourceIdentity, ScopeIdentity};
 use super::{gen_ai, identity, litellm};
 use crate::model::{
@@ -45,6 +46,7 @@ pub struct SpanReader {
     content: ContentFilter,
     /// Agents by project, name and type, so that spans share them.
     agents: HashMap<(Arc<str>, Arc<str>), Arc<AgentIdentity>>,
+    registered: RegisteredNames,
 }
 
 /// What kind of span it is, and whether an agent's execution begins with it.
@@ -163,7 +165,18 @@ const OF_MODELS: [&str; 5] = ["gen_ai.", "llm.", "openinference.", "traceloop.",
 impl SpanReader {
     /// A reader that names agents by `config`.
     pub fn new(config: &OtlpConfig, capture: Capture) -> Self {
-        Self { config: config.clone(), capture, content: ContentFilter::default(), agents: HashMap::default() }
+        Self {
+            config: config.clone(),
+            capture,
+            content: ContentFilter::default(),
+            agents: HashMap::default(),
+            registered: RegisteredNames::default(),
+        }
+    }
+
+    /// Adds a registered agent; returns whether its name was not known.
+    pub fn add_registered(&mut self, name: RegisteredName) -> bool {
+        self.registered.add(name)
     }
 
     /// Replaces the settings.
@@ -286,7 +299,8 @@ impl SpanReader {
     }
 
     fn agent(&mut self, scope: &ScopeIdentity<'_>, item: Attributes<'_>) -> Option<Arc<AgentIdentity>> {
-        let (project, agent, is_named) = identity::identify(scope.profile, &self.config.agents, scope.resource, item)?;
+        let (project, agent, is_named) =
+            identity::identify(scope.profile, &self.config.agents, &self.registered, scope.resource, item)?;
         if let Some(known) = self.agents.get(&(Arc::clone(&project), Arc::clone(&agent)))
             && (&*known.agent_type, known.is_named) == (scope.profile.name, is_named)
         {

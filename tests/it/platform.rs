@@ -51,6 +51,14 @@ fn walk() {
     assert_eq!((&root["name"], &root["kind"]), (&json!("How many apples?"), &json!("agent")));
     assert!(root.to_string().contains("litellm_request"), "{root}");
 
+    // The fleet counts the call for the registered agent, and for no other.
+    let counted = "orchestrator_agent_tokens_total{project=\"default\",agent_name=\"stock\",token_type=\"input\"} 640";
+    eventually("the tokens of the registered agent", || {
+        lookout.get("/metrics").text().lines().any(|line| line == counted).then_some(())
+    });
+    let page = lookout.get("/metrics").text().to_owned();
+    assert!(!page.contains("agent_name=\"litellm\""), "{page}");
+
     let query = format!(
         "SELECT SpanName FROM otel.otel_traces WHERE SpanAttributes['metadata.agent_id'] = '{id}' \
          AND SpanAttributes['metadata.parent_trace_id'] = '{run}' ORDER BY SpanName"

@@ -13,6 +13,7 @@ use super::settings::{PriceList, RunsError, RunsSettings};
 use crate::export::ExportHandle;
 use crate::model::{RegisteredAgent, Run, SpanReport, Time, TraceId};
 use crate::otlp::wire::ExportTraceServiceRequest;
+use crate::profiles::registered::NameFeed;
 use crate::runs::registry::{Registration, Registry, RegistryPatch};
 use crate::runs::turns::TurnChange;
 use crate::runs::{RunEnd, RunStart};
@@ -68,6 +69,7 @@ pub struct RunsHandle {
     pub(super) exports: ExportHandle,
     pub(super) prices: Arc<Mutex<PriceList>>,
     pub(super) archive: Option<Arc<RunArchive>>,
+    pub(super) names: NameFeed,
 }
 
 impl std::fmt::Debug for RunsHandle {
@@ -268,6 +270,11 @@ impl RunsHandle {
         if self.send(RunsMessage::Close(reply)).is_ok() {
             drop(answer.await);
         }
+    }
+
+    /// Names of registered agents by id, for one reader.
+    pub fn names(&self) -> NameFeed {
+        self.names.clone()
     }
 
     /// What opens readers of the store.

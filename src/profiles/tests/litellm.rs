@@ -75,6 +75,49 @@ fn a_key_alias_names_the_agent_when_nothing_else_does() {
 }
 
 #[test]
+fn the_id_of_a_registered_agent_names_it() {
+    let id = "3f2b8c1d-e4a5-4f6b-9c0d-1e2f3a4b5c6d";
+    let feed = crate::profiles::registered::NameFeed::default();
+    let mut profiles = Profiles::new(before(), &OtlpConfig::default());
+    profiles.set_registered(feed.clone());
+    let mut calls = 0;
+    let mut named = |caller: &str| {
+        calls += 1;
+        let body = format!(
+            r#"{{"status": "success", "litellm_call_id": "c{calls}", "metadata": {{"user_api_key_alias": "shop-key", "requester_metadata": {caller}}}}}"#
+        );
+        let request = callback::decode(&[], body.as_bytes()).expect("a call").request;
+        let agents = profiles.extract_callback(before(), &request);
+        agents.iter().map(|it| format!("{}/{}", it.project, it.agent)).next().expect("an agent")
+    };
+    let caller = format!(r#"{{"agent_id": "{id}"}}"#);
+    assert_eq!(named(&caller), "default/shop-key", "it is not registered yet");
+    feed.publish([(id.into(), "till".into(), "stock".into()), ("7".into(), "till".into(), "seven".into())]);
+    assert_eq!(named(&caller), "till/stock");
+    assert_eq!(named(r#"{"agent_id": "7"}"#), "till/seven", "ids of a shared registry are any text");
+    assert_eq!(named(r#"{"agent_id": "a"}"#), "default/a");
+    assert_eq!(named(&format!(r#"{{"agent_id": "{id}", "agent.name": "n"}}"#)), "default/n");
+    // The same in the attributes of spans.
+    let item = |attribute: &str, value: String| {
+        let attributes = [crate::otlp::wire::string_attribute(attribute, &value)];
+        let mut registered = crate::profiles::registered::RegisteredNames::default();
+        registered.add((id.into(), "till".into(), "stock".into()));
+        let none = super::super::attributes::Attributes::new(&[]);
+        let item = super::super::attributes::Attributes::new(&attributes);
+        let named = super::super::identity::identify(&crate::profiles::litellm::PROFILE, &[], &registered, none, item);
+        named.map(|(project, agent, is_named)| format!("{project}/{agent} {is_named}"))
+    };
+    for (attribute, value) in [
+        ("metadata.requester_metadata", format!("{{'agent_id': '{id}', 'n': 1}}")),
+        ("metadata.agent_id", id.to_owned()),
+        ("litellm.metadata.agent_id", id.to_owned()),
+        ("metadata.requester_custom_headers", format!("{{'X-LiteLLM-Agent-Id': '{id}'}}")),
+    ] {
+        assert_eq!(item(attribute, value).as_deref(), Some("till/stock true"), "{attribute}");
+    }
+}
+
+#[test]
 fn litellm_calls_belong_to_the_agent_that_metadata_names() {
     check(
         &["litellm/rate-limit-429-then-success-004-traces.pb"],
