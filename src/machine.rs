@@ -16,6 +16,7 @@ mod texts;
 mod unsaved;
 pub mod view;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,6 +167,8 @@ pub struct Machine {
     /// Until when evaluation is paused.
     paused_until: Option<Time>,
     findings: Vec<Finding>,
+    /// The tasks that agents worked on when their alerts fired; of alerts that fire.
+    alert_tasks: HashMap<Fingerprint, Arc<str>>,
     /// What rules found, and when, for tests.
     #[cfg(test)]
     found: Vec<(Time, Finding)>,
@@ -194,6 +197,7 @@ impl Machine {
             unsaved: Unsaved::default(),
             paused_until: None,
             findings: Vec::new(),
+            alert_tasks: HashMap::new(),
             #[cfg(test)]
             found: Vec::new(),
         }
@@ -421,17 +425,26 @@ impl Machine {
     }
 
     /// Adds changes of alerts to `effects`, with texts.
-    fn add(&self, now: Time, mut ledger: alerts::AlertChanges, effects: &mut MachineEffects) {
+    fn add(&mut self, now: Time, mut ledger: alerts::AlertChanges, effects: &mut MachineEffects) {
         if ledger.is_empty() {
             return;
         }
+        self.note_tasks(&ledger);
         let notices = self.with_texts(now, ledger.notices.drain(..));
-        let closed = ledger.closed.drain(..).map(|alert| self.closed_with_texts(now, alert)).collect();
+        let closed: Vec<_> = ledger.closed.drain(..).map(|alert| self.closed_with_texts(now, alert)).collect();
+        for closed in &closed {
+            self.alert_tasks.remove(&closed.alert.fingerprint);
+        }
         let without_receiver = if self.receivers.is_empty() { self.firing_since(now, &ledger) } else { Vec::new() };
         effects.alerts.push(AlertEffects { ledger, notices, closed, without_receiver });
     }
 
-    fn add_or_refuse(&self, now: Time, done: Result<alerts::AlertChanges, SilenceError>, effects: &mut MachineEffects) {
+    fn add_or_refuse(
+        &mut self,
+        now: Time,
+        done: Result<alerts::AlertChanges, SilenceError>,
+        effects: &mut MachineEffects,
+    ) {
         match done {
             Ok(ledger) => self.add(now, ledger, effects),
             Err(error) => effects.error = Some(error),

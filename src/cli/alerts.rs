@@ -28,7 +28,7 @@ pub struct AlertsArgs {
     /// Show only alerts of this agent
     #[arg(long, value_name = "NAME")]
     pub agent: Option<String>,
-    /// Show only active alerts about agents that work on this task
+    /// Show only alerts about agents that work on this task, and resolved ones that fired while they did
     #[arg(long, value_name = "ID")]
     pub task: Option<String>,
     /// Show only alerts of this rule

@@ -135,7 +135,19 @@ impl Machine {
     /// `alert` with its texts.
     pub(super) fn closed_with_texts(&self, now: Time, alert: Alert) -> ClosedAlert {
         let texts = self.texts(now, &TextInput::of(&alert, now), None);
-        ClosedAlert { alert, message: texts.summary.into(), action: texts.action.into() }
+        let task_id = self.alert_tasks.get(&alert.fingerprint).or_else(|| self.task_of(&alert)).map(Arc::clone);
+        ClosedAlert { alert, message: texts.summary.into(), action: texts.action.into(), task_id }
+    }
+
+    /// Remembers the tasks of alerts that fire: by the time that one resolves, its agent may work on another.
+    pub(super) fn note_tasks(&mut self, ledger: &alerts::AlertChanges) {
+        for alert in ledger.changed.iter().filter(|alert| alert.state == AlertState::Firing) {
+            if !self.alert_tasks.contains_key(&alert.fingerprint)
+                && let Some(task) = self.task_of(alert).map(Arc::clone)
+            {
+                self.alert_tasks.insert(alert.fingerprint, task);
+            }
+        }
     }
 
     /// Of what changed, the alerts that began to fire at `now`, with their texts.

@@ -19,7 +19,7 @@ pub struct AlertFilter {
     pub agent: Option<String>,
     /// Of this rule.
     pub rule: Option<String>,
-    /// About an agent that works on this task.
+    /// About an agent that works on this task, or worked on it when the alert fired.
     pub task: Option<String>,
     /// At most so many.
     pub limit: usize,
@@ -41,7 +41,7 @@ pub struct AlertView {
     /// The agent it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent_name: Option<Arc<str>>,
-    /// The task that the agent works on, of an alert that is not resolved.
+    /// The task that the agent works on; of a resolved alert, the one that it worked on when it fired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task_id: Option<Arc<str>>,
     /// The component it is about.

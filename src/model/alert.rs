@@ -269,4 +269,7 @@ pub struct ClosedAlert {
     pub message: Arc<str>,
     /// What to do about it; may be empty.
     pub action: Arc<str>,
+    /// The task that its agent worked on when it fired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_id: Option<Arc<str>>,
 }

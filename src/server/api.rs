@@ -89,8 +89,6 @@ pub(super) async fn alerts(
         let limit = text.parse().ok().filter(|limit| (1..=MAX_ALERTS).contains(limit));
         limit.ok_or_else(|| bad(format!("invalid limit `{text}`; use a number from 1 to {MAX_ALERTS}")))
     })?;
-    // Of a resolved alert the task is not known.
-    let takes_resolved = query.task.is_none();
     let filter = AlertFilter {
         level: level.transpose()?,
         state: query.state,
@@ -104,7 +102,7 @@ pub(super) async fn alerts(
     } else {
         shared.context.engine.alerts(filter.clone()).await?
     };
-    if takes_resolved && found.len() < limit && filter.state.as_deref().is_none_or(|state| state == "resolved") {
+    if found.len() < limit && filter.state.as_deref().is_none_or(|state| state == "resolved") {
         let rest = limit - found.len();
         found.extend((shared.context.history)(AlertFilter { limit: rest, ..filter }).await);
     }

@@ -64,6 +64,8 @@ pub struct ClosedFilter {
     pub agent: Option<String>,
     /// The name of the rule.
     pub rule: Option<String>,
+    /// The task that its agent worked on when it fired.
+    pub task: Option<String>,
     /// Maximum number of alerts, up to [`MAX_ROWS`].
     pub limit: usize,
 }

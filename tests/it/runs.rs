@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::callbacks::sample;
 use crate::doubles::slack::Slack;
+use crate::durability;
 use crate::http::Response;
 use crate::program::{Lookout, Setup, eventually};
 use crate::slack::{metric, receiver};
@@ -158,6 +159,15 @@ fn tasks() {
     assert_eq!(lookout.get("/api/alerts?task=other").json()["total"], json!(0));
     let task = lookout.get("/api/tasks/t-1").json();
     assert_eq!(task["alerts"][0]["rule"], json!("AgentDown"), "{task}");
+    // A resolved one is of the task that its agent worked on when it fired.
+    let state = json!({"project": "shop", "agents": [{"name": "stock", "status": "running", "task_id": "t-2"}]});
+    assert_eq!(lookout.post("/api/state", &state).status, 200);
+    let resolved = eventually("it is resolved", || {
+        let found = lookout.get("/api/alerts?state=resolved&task=t-1").json();
+        (found["total"] == json!(1)).then_some(found)
+    });
+    assert_eq!(resolved["alerts"][0]["task_id"], json!("t-1"), "{resolved}");
+    assert_eq!(lookout.get("/api/alerts?task=t-2").json()["total"], json!(0));
     let end = json!({"trace_id": begun["run_id"], "status": "error", "cost_usd": 0.5});
     assert_eq!(lookout.post("/agents/shop/stock/trace/end", &end).status, 200);
     let stats = lookout.get("/api/agents/stats?agents=shop/stock&advice=1&by=total").json();
@@ -198,8 +208,9 @@ fn failed_runs_notify() {
     assert!(alerts["alerts"][0]["silenced_by"].is_string(), "it is not monitored: {alerts}");
     let series = r#"orchestrator_agent_runs_total{project="shop",agent_name="stock",status="error"}"#;
     assert_eq!(metric(&lookout, series), Some(10.0));
-    // What is known is saved within a second.
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    let history = setup.path().join("lookout.history.db");
+    let saved = "SELECT count(*) FROM agents WHERE body LIKE '%\"ended\":[0,10,0]%'";
+    eventually("both agents on disk", || (durability::number(&history, saved) == Some(2)).then_some(()));
     lookout.kill9();
     let lookout = setup.start();
     assert_eq!(metric(&lookout, series), Some(10.0));

@@ -130,6 +130,10 @@ fn alerts(connection: &Connection, filter: &ClosedFilter) -> rusqlite::Result<Ve
         sql.push_str(" AND rule = ?");
         values.push(rule);
     }
+    if let Some(task) = &filter.task {
+        sql.push_str(" AND json_extract(body, '$.task_id') = ?");
+        values.push(task);
+    }
     sql.push_str(" ORDER BY id DESC LIMIT ?");
     let limit = i64::try_from(filter.limit.min(MAX_ROWS)).unwrap_or(0);
     values.push(&limit);

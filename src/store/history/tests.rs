@@ -66,6 +66,7 @@ fn closed(rule: &str, agent: &str, level: Level) -> ClosedAlert {
         },
         message: "m".into(),
         action: "a".into(),
+        task_id: Some(format!("task-of-{agent}").into()),
     }
 }
 
@@ -152,6 +153,9 @@ async fn closed_alerts_are_found_by_level_agent_and_rule() {
     assert_eq!(found(level.clone()).await, [third.clone(), second]);
     assert_eq!(found(ClosedFilter { agent: Some("a".into()), ..filter.clone() }).await, [third.clone(), first.clone()]);
     assert_eq!(found(ClosedFilter { agent: Some("a".into()), ..level }).await, [third]);
+    let of_task = ClosedFilter { task: Some("task-of-a".into()), ..filter.clone() };
+    assert_eq!(found(of_task).await.len(), 2);
+    assert_eq!(found(ClosedFilter { task: Some("other".into()), ..filter.clone() }).await, []);
     let idle = ClosedFilter { rule: Some("AgentIdle".into()), agent: Some("a".into()), ..filter };
     assert_eq!(found(idle).await, [first]);
 }
