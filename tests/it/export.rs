@@ -215,10 +215,10 @@ fn verdicts() {
     // Of joined batches only the one that is refused is dropped.
     collector.always(Answer::status(503));
     let before = collector.received().len();
-    for name in ["six", "seven", "eight"] {
+    for (name, waiting) in [("six", 1.0), ("seven", 2.0), ("eight", 3.0)] {
         send(&lookout, &[name]);
         collector.wait(before + 1);
-        std::thread::sleep(Duration::from_millis(250));
+        eventually("it waits", || (exported(&lookout, "waiting_items", "traces") == waiting).then_some(()));
     }
     // The first is tried alone as it was; the others are joined.
     collector.next([
