@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::agent_runs::{self, AgentCompareArgs, AgentShowArgs};
-use super::answer::{NO_AGENTS, count, dollars, flag, list, number, parse, seconds, short, text, wider};
+use super::answer::{NO_AGENTS, count, dollars, flag, list, number, parse, progress, seconds, short, text, wider};
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Table, TableColumn};
 use super::terminal::{Colour, OutputStyle, print, print_answer};
@@ -195,12 +195,13 @@ fn status(agent: &Value, local: &LocalTime) -> Cell {
 
 /// `task_123 implement 42%, context 80%`, as far as it is known.
 fn task(agent: &Value) -> String {
-    let progress = number(agent, "progress").filter(|progress| progress.is_finite());
+    let shown = progress(agent);
+    let is_at_work = !text(agent, "task_id").is_empty();
     let context = number(agent, "context_window_ratio").filter(|ratio| ratio.is_finite());
     let parts = [
         text(agent, "task_id").to_owned(),
         text(agent, "phase").to_owned(),
-        progress.map(|percent| format!("{}%", fixed(percent, 0))).unwrap_or_default(),
+        if is_at_work || shown != "–" { shown } else { String::new() },
     ];
     let task = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
     let context = context.map(|ratio| format!("context {}%", fixed(ratio * 100.0, 0)));
@@ -235,11 +236,11 @@ mod tests {
     fn answer() -> Value {
         serde_json::json!({"projects": [
             {"name": "shop", "agents": [
-                {"name": "worker-1", "type": "custom", "status": "running", "up": true, "expected": true, "idle_seconds": 3.2, "task_id": "task_123", "phase": "implement", "progress": 42.5, "tokens": {"input": 100_000, "output": 23_456, "cost_usd": 9.0}, "cost_usd": 1.5, "restart_count": 1},
+                {"name": "worker-1", "type": "custom", "status": "running", "up": true, "expected": true, "idle_seconds": 3.2, "task_id": "task_123", "phase": "implement", "progress": 42.5, "progress_estimate": null, "tokens": {"input": 100_000, "output": 23_456, "cost_usd": 9.0}, "cost_usd": 1.5, "restart_count": 1},
                 {"name": "grand_boss", "type": "claude-code", "status": "failed", "reason": "exit status 137: out of memory", "up": false, "expected": true, "restarts": 12, "tokens": 4_500_000, "cost_usd": 0.0042},
                 {"name": "worker-2", "status": "idle", "up": true, "idle_seconds": 700.0},
                 {"name": "worker-3", "status": "idle", "up": true, "idle_seconds": 70.0, "limited": {"until": "2026-11-21T16:00:00Z"}},
-                {"name": "asker", "status": "waiting_question", "up": true},
+                {"name": "asker", "status": "waiting_question", "up": true, "progress_estimate": {"progress": 60.0, "seconds_left": 240.0}},
                 {"name": "done", "status": "completed", "up": false, "expected": false}
             ]},
             {"name": "lab", "agents": [{"name": "日本語エージェント", "status": "paused", "up": true}, {"name": 7}]}

@@ -87,6 +87,22 @@ pub(super) fn seconds(seconds: Option<f64>) -> String {
     duration.map(|duration| duration::display(whole(duration))).unwrap_or_default()
 }
 
+/// How far an agent is: `42%` as it reports, `~60 %, about 4m left` as estimated, `–` when unknown.
+pub(super) fn progress(agent: &Value) -> String {
+    if let Some(percent) = number(agent, "progress").filter(|progress| progress.is_finite()) {
+        return format!("{}%", fixed(percent, 0));
+    }
+    let estimate = agent.get("progress_estimate").unwrap_or(&Value::Null);
+    let Some(percent) = number(estimate, "progress").filter(|progress| progress.is_finite()) else {
+        return "–".to_owned();
+    };
+    let left = match number(estimate, "seconds_left") {
+        Some(left) if left > 0.0 => format!("about {} left", seconds(Some(left))),
+        _ => "longer than usual".to_owned(),
+    };
+    format!("~{} %, {left}", fixed(percent, 0))
+}
+
 /// A number with a unit prefix: `987`, `12.3k`, `4.5M`; empty when unknown.
 pub(super) fn short(number: Option<f64>) -> String {
     let Some(number) = number.filter(|number| number.is_finite()) else { return String::new() };
@@ -146,6 +162,20 @@ pub(super) fn matchers(silence: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn progress_is_as_reported_else_an_estimate_else_unknown() {
+        let estimate = |percent: f64, left: f64| serde_json::json!({"progress": null, "progress_estimate": {"progress": percent, "seconds_left": left}});
+        for (agent, shown) in [
+            (serde_json::json!({"progress": 42.4, "progress_estimate": null}), "42%"),
+            (estimate(60.0, 240.0), "~60 %, about 4m left"),
+            (estimate(99.0, 0.0), "~99 %, longer than usual"),
+            (serde_json::json!({"progress": null, "progress_estimate": null}), "–"),
+            (serde_json::json!({"progress_estimate": {"progress": "much"}}), "–"),
+        ] {
+            assert_eq!(progress(&agent), shown);
+        }
+    }
 
     #[test]
     fn large_numbers_are_abbreviated() {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::answer::{ago, count, dollars, list, number, relative, short, text, time};
+use super::answer::{ago, count, dollars, list, number, progress, relative, short, text, time};
 use super::table::{Cell, Table, TableColumn};
 use super::terminal::{Colour, OutputStyle};
 use crate::model::Time;
@@ -304,6 +304,9 @@ pub(super) fn agent_card(
     let last = if last.is_empty() { "never" } else { &last };
     let created = relative(now, time(agent, "created_at"));
     out.push_str(&format!("registered by {} {created}, last used {last}\n", text(agent, "created_by")));
+    if text(agent, "state") == "running" || agent["progress"].is_number() || agent["progress_estimate"].is_object() {
+        out.push_str(&format!("progress: {}\n", progress(agent)));
+    }
     if agent["monitoring_enabled"] == false {
         out.push_str(&look.paint(Some(Colour::Warn), "monitoring is disabled: its alerts are silenced"));
         out.push('\n');

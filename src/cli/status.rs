@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::answer::{
-    NO_AGENTS, NO_RECEIVERS, count, dollars, flag, list, number, parse, relative, seconds, short, text, time,
+    NO_AGENTS, NO_RECEIVERS, count, dollars, flag, list, number, parse, progress, relative, seconds, short, text, time,
 };
 use super::client::{Client, ClientArgs};
 use super::table::{Cell, Table, TableColumn};
@@ -14,6 +14,9 @@ use super::terminal::{Colour, OutputStyle, print, print_answer};
 use crate::clock::Clock;
 use crate::config::Environment;
 use crate::model::{AgentStatus, Time};
+
+/// Agents at work that are listed.
+const MAX_TASKS: usize = 10;
 
 /// Arguments of `lookout status`.
 #[derive(Args, Clone, Debug)]
@@ -39,6 +42,7 @@ fn render(answer: &Value, address: &str, now: Time, style: OutputStyle) -> Strin
     let mut parts = vec![summary(answer, address, style)];
     parts.extend([
         projects(answer, style),
+        tasks(answer, style),
         components(answer, style),
         sources(answer, now, style),
         receivers(answer, style),
@@ -115,6 +119,34 @@ fn projects(answer: &Value, style: OutputStyle) -> String {
         ]);
     }
     table.render(style)
+}
+
+/// Agents at work on a task or a run, and how far each is; the nearest to its end first.
+fn tasks(answer: &Value, style: OutputStyle) -> String {
+    let mut working: Vec<(f64, [String; 3])> = Vec::new();
+    for project in list(answer, "projects") {
+        for agent in list(project, "agents").iter().filter(|agent| flag(agent, "up") == Some(true)) {
+            let shown = progress(agent);
+            if text(agent, "task_id").is_empty() && shown == "–" {
+                continue;
+            }
+            let estimated = agent.get("progress_estimate").and_then(|estimate| number(estimate, "progress"));
+            let percent = number(agent, "progress").or(estimated).unwrap_or(-1.0);
+            let name = format!("{}/{}", text(project, "name"), text(agent, "name"));
+            working.push((percent, [name, text(agent, "task_id").to_owned(), shown]));
+        }
+    }
+    if working.is_empty() {
+        return String::new();
+    }
+    working.sort_by(|one, other| other.0.total_cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
+    let mut table = Table::new([TableColumn::text("AGENT"), TableColumn::text("TASK"), TableColumn::text("PROGRESS")]);
+    for (_, [name, task, shown]) in working.iter().take(MAX_TASKS).cloned() {
+        table.push([name.into(), task.into(), shown.into()]);
+    }
+    let more = working.len().saturating_sub(MAX_TASKS);
+    let more = if more > 0 { format!("{more} more in `lookout agents`\n") } else { String::new() };
+    format!("{}{more}", table.render(style))
 }
 
 /// Components that are not OK.

@@ -21,6 +21,11 @@ const MAX_RUNNING: usize = 64;
 /// How long the last ended run is compared with what is usual, and how late the end of a run may be reported to count.
 pub const RECENT_RUNS: Duration = Duration::from_secs(3600);
 
+/// Ended runs that an estimate of how far a run is needs.
+const MIN_ESTIMATED_RUNS: usize = 3;
+/// More than this is estimated of nothing that still runs.
+const MAX_ESTIMATE: f64 = 0.99;
+
 /// A run that began or ended, as far as the fleet needs it: spans never pass it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSummary {
@@ -146,6 +151,17 @@ pub struct FailedRun {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Arc<str>>,
+}
+
+/// How far a run in progress is by what runs of its agent take.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ProgressEstimate {
+    /// From 0 to 1.
+    pub ratio: f64,
+    /// Seconds until it ends; 0 if it takes longer than usual.
+    pub seconds_left: f64,
+    /// The number of ended runs that this is based on.
+    pub earlier: usize,
 }
 
 /// How the reading of a rule about runs reads in a message.
@@ -298,6 +314,20 @@ impl AgentRuns {
         self.running.iter().min_by_key(|run| run.started_at)
     }
 
+    /// How far the longest run in progress is, by the median of what runs took; `None` of too few.
+    pub fn estimate(&self, now: Time) -> Option<ProgressEstimate> {
+        let taken = now.seconds_since(self.longest_running()?.started_at);
+        let mut sorted: Vec<f32> = self.usual.seconds.iter().copied().collect();
+        sorted.sort_by(f32::total_cmp);
+        let earlier = sorted.len();
+        let median = sorted.get(earlier.div_ceil(2).max(1) - 1).copied().map(f64::from)?;
+        (earlier >= MIN_ESTIMATED_RUNS && median > 0.0).then(|| ProgressEstimate {
+            ratio: (taken / median).min(MAX_ESTIMATE),
+            seconds_left: (median - taken).max(0.0),
+            earlier,
+        })
+    }
+
     /// Seconds of the longest run in progress, or of the last ended run if that took longer.
     pub fn run_seconds(&self, now: Time) -> Option<f64> {
         let running = self.longest_running().map(|run| now.seconds_since(run.started_at));
@@ -355,6 +385,39 @@ fn described(run: &MeasuredRun) -> DescribedRun<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_in_progress_is_estimated_by_what_runs_took() {
+        let at = |seconds: i64| Time::from_millis(1_800_000_000_000 + seconds * 1000);
+        let mut runs = AgentRuns::default();
+        for seconds in [100, 300, 200] {
+            let ended = RunSummary { ended_at: Some(at(seconds)), ..summary(1, RunStatus::Ok, at(0)) };
+            assert_eq!(runs.estimate(at(0)), None);
+            runs.record(at(0), at(0), &ended);
+        }
+        assert_eq!(runs.estimate(at(0)), None, "nothing runs");
+        runs.record(at(0), at(0), &summary(2, RunStatus::Running, at(0)));
+        let estimate = |seconds| runs.estimate(at(seconds)).map(|it| (it.ratio, it.seconds_left, it.earlier));
+        assert_eq!(estimate(120), Some((0.6, 80.0, 3)));
+        assert_eq!(estimate(500), Some((0.99, 0.0, 3)), "longer than usual");
+    }
+
+    fn summary(number: u8, status: RunStatus, started_at: Time) -> RunSummary {
+        RunSummary {
+            project: "shop".into(),
+            agent: "a".into(),
+            agent_type: "custom".into(),
+            id: TraceId::from_slice(&[number; 16]).expect("an id"),
+            name: "report".into(),
+            status,
+            started_at,
+            ended_at: None,
+            cost_usd: None,
+            fallbacks: 0,
+            error: None,
+            history: None,
+        }
+    }
 
     fn at(seconds: i64) -> Time {
         Time::from_millis(seconds * 1000)

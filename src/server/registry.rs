@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::HandlerState;
 use super::access::Caller;
+use super::api::status::progress_estimate;
 use super::connections::Connection;
 use super::error::{ApiError, json as json_answer};
 use super::runs::{body, with_reader};
@@ -194,6 +195,9 @@ async fn one(shared: &HandlerState, id: String) -> Result<Response, ApiError> {
     let mut answer = view::agent(&agent);
     if let Some(fields) = answer.as_object_mut() {
         fields.insert("state".to_owned(), json!(state.and_then(|agent| agent.status).map(|status| status.as_str())));
+        fields.insert("progress".to_owned(), json!(state.and_then(|agent| agent.progress).map(|ratio| ratio * 100.0)));
+        let estimate = state.map(|agent| progress_estimate(agent, &view.fleet));
+        fields.insert("progress_estimate".to_owned(), estimate.unwrap_or_default());
         fields.insert("last_24h".to_owned(), view::stat(&sum));
         fields.insert("alerts".to_owned(), Value::Array(alerts));
     }

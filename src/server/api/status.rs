@@ -159,6 +159,7 @@ pub(in crate::server) fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
         "task_seconds": agent.task.as_ref().map(|task| task.worked_at(fleet.at).as_secs_f64()),
         "phase": agent.phase.as_deref(),
         "progress": agent.progress.map(|ratio| ratio * 100.0),
+        "progress_estimate": progress_estimate(agent, fleet),
         "context_window_ratio": agent.context_window_ratio,
         "estimated_completion": agent.estimated_completion.map(shown),
         "model": agent.model.as_deref(),
@@ -180,6 +181,18 @@ pub(in crate::server) fn agent(agent: &Agent, fleet: &Snapshot) -> Value {
         "day_tokens": agent.day_tokens,
         "day_cost_usd": agent.day_cost_usd,
         "metrics": metrics(agent.custom.as_deref()),
+    })
+}
+
+/// How far the run of an agent is that reports no progress, by what its runs took; null if that is not known.
+pub(in crate::server) fn progress_estimate(agent: &Agent, fleet: &Snapshot) -> Value {
+    let estimate = agent.runs.as_ref().filter(|_| agent.progress.is_none()).and_then(|runs| runs.estimate(fleet.at));
+    estimate.map_or(Value::Null, |estimate| {
+        json!({
+            "progress": estimate.ratio * 100.0,
+            "seconds_left": estimate.seconds_left,
+            "basis": format!("median of {} earlier runs", estimate.earlier),
+        })
     })
 }
 
