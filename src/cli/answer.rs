@@ -117,8 +117,11 @@ pub(super) fn short(number: Option<f64>) -> String {
     String::new()
 }
 
-/// An amount of US dollars: `$0.0042`, `$3.10`; empty when unknown.
+/// An amount of US dollars: `$0.0042`, `$3.10`, `<$0.0001`; empty when unknown.
 pub(super) fn dollars(amount: Option<f64>) -> String {
+    if amount.is_some_and(|amount| amount > 0.0 && amount < 0.000_05) {
+        return "<$0.0001".to_owned();
+    }
     let digits = |amount: f64| if amount != 0.0 && amount.abs() < 0.1 { 4 } else { 2 };
     let amount = amount.filter(|amount| amount.is_finite());
     amount.map(|amount| format!("${}", fixed(amount, digits(amount)))).unwrap_or_default()
@@ -197,6 +200,7 @@ mod tests {
         for (amount, text) in [
             (0.0, "$0.00"),
             (0.0042, "$0.0042"),
+            (0.000_026, "<$0.0001"),
             (3.1, "$3.10"),
             (1234.5, "$1234.50"),
             (-0.0, "$0.00"),

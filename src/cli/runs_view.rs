@@ -17,6 +17,7 @@ const ID: usize = 8;
 pub(super) fn duration(ms: Option<f64>) -> String {
     match ms {
         None => String::new(),
+        Some(ms) if ms > 0.0 && ms < 0.05 => "<0.1ms".to_owned(),
         Some(ms) if ms < 1.0 => format!("{}ms", fixed(ms, 1)),
         Some(ms) if ms < 1_000.0 => format!("{}ms", fixed(ms, 0)),
         Some(ms) if ms < 60_000.0 => format!("{}s", fixed(ms / 1_000.0, 2)),
@@ -133,8 +134,7 @@ pub(super) fn waterfall(run: &Value, show_all: bool, now: Time, look: OutputStyl
     }
     out.push('\n');
     let mut rows = Vec::new();
-    let spans: Vec<&Value> = list(run, "tree").iter().filter(|span| show_all || is_of_interest(span)).collect();
-    for span in &spans {
+    for span in shown(None, list(run, "tree"), show_all) {
         flatten(span, show_all, String::new(), String::new(), &mut rows);
     }
     if rows.is_empty() {
@@ -178,19 +178,47 @@ pub(super) fn waterfall(run: &Value, show_all: bool, now: Time, look: OutputStyl
     let hidden = list(run, "tree").iter().map(size).sum::<usize>() - rows.len();
     if hidden > 0 {
         let verb = if hidden == 1 { "is" } else { "are" };
-        out.push_str(&format!(
-            "{} of neither calls nor tools {verb} not shown; --all shows all\n",
-            count(hidden, "span")
-        ));
+        out.push_str(&format!("{} of neither calls nor tools {verb} not shown; see --all\n", count(hidden, "span")));
     }
     out
 }
 
-/// Whether a span, or one beneath it, is of an agent, a call, a tool or a wait, or failed.
+/// The part of a span's time from which on what is beneath it stands for it.
+const MOST: f64 = 0.9;
+
+/// Whether a span is of an agent, a call, a tool or a wait, or failed.
 fn is_of_interest(span: &Value) -> bool {
-    text(span, "kind") != "other"
-        || text(span, "status") == "error"
-        || list(span, "children").iter().any(is_of_interest)
+    text(span, "kind") != "other" || text(span, "status") == "error"
+}
+
+/// Whether `outer` lasts hardly longer than `inner`, if at all.
+fn is_filled_by(outer: &Value, inner: &Value) -> bool {
+    let [outer, inner] = [outer, inner].map(|span| number(span, "duration_ms").unwrap_or(0.0));
+    inner >= outer * MOST
+}
+
+/// Those of `spans`, which are beneath `parent`, that have a row, in the order of their time. Others have one only if they
+/// hold several rows, or add time to the one beneath them; a step of an agent keeps its name.
+fn shown<'v>(parent: Option<&Value>, spans: &'v [Value], show_all: bool) -> Vec<&'v Value> {
+    if show_all {
+        return spans.iter().collect();
+    }
+    let mut rows = Vec::new();
+    for span in spans {
+        if is_of_interest(span) {
+            rows.push(span);
+            continue;
+        }
+        let beneath = shown(Some(span), list(span, "children"), false);
+        let is_step = parent.is_some_and(|it| text(it, "kind") == "agent" && !is_filled_by(it, span));
+        match beneath.as_slice() {
+            [] => {}
+            [only] if is_filled_by(span, only) && !is_step => rows.push(only),
+            _ => rows.push(span),
+        }
+    }
+    rows.sort_by_key(|span| time(span, "started_at"));
+    rows
 }
 
 fn size(span: &Value) -> usize {
@@ -199,8 +227,7 @@ fn size(span: &Value) -> usize {
 
 fn flatten<'v>(span: &'v Value, show_all: bool, lead: String, indent: String, rows: &mut Vec<(String, &'v Value)>) {
     rows.push((format!("{lead}{}", text(span, "name")), span));
-    let children: Vec<&Value> =
-        list(span, "children").iter().filter(|child| show_all || is_of_interest(child)).collect();
+    let children = shown(Some(span), list(span, "children"), show_all);
     for (at, child) in children.iter().enumerate() {
         let is_last = at + 1 == children.len();
         let (branch, below) = if is_last { ("└ ", "  ") } else { ("├ ", "│ ") };
@@ -232,6 +259,9 @@ fn detail(span: &Value) -> String {
         "wait" => parts.push("waiting"),
         _ => {}
     }
+    // What the name says is not repeated.
+    let name = text(span, "name");
+    parts.retain(|part| !name.contains(part));
     parts.push(text(span, "error"));
     parts.retain(|part| !part.is_empty());
     parts.join(", ")
@@ -358,4 +388,64 @@ pub(super) fn agent_card(
         out.push_str(&format!("\n{}", self::table(runs, now, look)));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn span(name: &str, kind: &str, (from, ms): (u32, u32), children: Vec<Value>) -> Value {
+        let started = format!("2026-11-21T12:00:00.{from:03}Z");
+        json!({"name": name, "kind": kind, "started_at": started, "duration_ms": ms, "status": "ok",
+            "tool": if kind == "tool" { "Bash" } else { "" }, "model": if kind == "llm" { "gpt-5" } else { "" },
+            "cost_usd": if kind == "llm" { json!(0.000_02) } else { Value::Null }, "children": children})
+    }
+
+    fn shown(tree: Vec<Value>, show_all: bool) -> String {
+        let now = Time::parse("2026-11-21T12:01:00Z").expect("a time");
+        let run = json!({"project": "shop", "agent_name": "clerk", "name": "task", "status": "ok", "duration_ms": 900,
+            "started_at": "2026-11-21T12:00:00Z", "run_id": "ab", "tree": tree});
+        let shown = waterfall(&run, show_all, now, OutputStyle { width: Some(100), colours: false });
+        shown.split_once("\n\n").expect("a table").1.to_owned()
+    }
+
+    #[test]
+    fn spans_that_only_hold_another_one_have_no_row() {
+        let call = |from| span("chat gpt-5", "llm", (from, 190), Vec::new());
+        let attempt =
+            |from| span("attempt", "other", (from, 195), vec![span("stream", "other", (from, 192), vec![call(from)])]);
+        let slow = span("attempt", "other", (500, 390), vec![call(520)]);
+        let sampling =
+            span("sampling", "other", (1, 890), vec![slow, attempt(100), span("cache", "other", (2, 9), Vec::new())]);
+        let turn = span("turn", "agent", (0, 900), vec![span("run", "other", (0, 899), vec![sampling])]);
+        let start = span("turn/start", "other", (0, 11), vec![turn]);
+        insta::assert_snapshot!(shown(vec![start.clone()], false), @"
+        SPAN              TIMELINE                    TIME      COST
+        turn              █████████████████████████  900ms
+        └ sampling        █████████████████████████  890ms
+          ├ chat gpt-5    ··███████················  190ms  <$0.0001
+          └ attempt       ·············████████████  390ms
+            └ chat gpt-5  ··············██████·····  190ms  <$0.0001
+
+        5 spans of neither calls nor tools are not shown; see --all
+        ");
+        assert_eq!(shown(vec![start], true).lines().filter(|line| line.contains("█")).count(), 10);
+    }
+
+    #[test]
+    fn steps_of_a_flow_keep_their_names_and_names_are_not_repeated() {
+        let call = span("ChatOpenAI gpt-5", "llm", (210, 180), Vec::new());
+        let step = span("Language Model", "other", (200, 200), vec![span("Chain", "other", (201, 198), vec![call])]);
+        let tool = span("Bash", "tool", (0, 0), Vec::new());
+        insta::assert_snapshot!(shown(vec![span("flow", "agent", (0, 400), vec![step, tool])], false), @"
+        SPAN                  TIMELINE                    TIME      COST
+        flow                  █████████████████████████  400ms
+        ├ Bash                █························  0.0ms
+        └ Language Model      ············█████████████  200ms
+          └ ChatOpenAI gpt-5  ·············████████████  180ms  <$0.0001
+
+        1 span of neither calls nor tools is not shown; see --all
+        ");
+    }
 }

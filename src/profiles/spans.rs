@@ -512,7 +512,22 @@ fn error_of(span: &wire::Span) -> Option<Cow<'_, str>> {
     let attribute = || {
         ["error.message", "error", "error.type", "exception.type"].iter().find_map(|key| text(&span.attributes, key))
     };
-    status.or_else(exception).or_else(attribute).map(|error| cleaned(error, MAX_NAME))
+    let error = status.or_else(exception).or_else(attribute)?;
+    Some(cleaned(message_in(&error).map_or(error, Cow::Owned), MAX_NAME))
+}
+
+/// The message in the body of a provider's answer, which some tools give as the error, with its status: `{"error": {…}}`.
+fn message_in(error: &str) -> Option<String> {
+    let body: serde_json::Value = serde_json::from_str(error.trim()).ok().filter(serde_json::Value::is_object)?;
+    let inner = body.get("error").filter(|inner| inner.is_object()).unwrap_or(&body);
+    let message = inner.get("message")?.as_str()?;
+    let part = |key: &str| match inner.get(key)? {
+        serde_json::Value::String(word) => Some(word.clone()),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let status: Vec<String> = [part("code"), part("status").or_else(|| part("type"))].into_iter().flatten().collect();
+    Some(if status.is_empty() { message.to_owned() } else { format!("{}: {message}", status.join(" ")) })
 }
 
 /// The run that a caller's metadata names.
@@ -540,4 +555,26 @@ pub fn ids_of_caller(attributes: &[KeyValue]) -> [Option<Cow<'_, str>>; 2] {
         direct().or_else(within).map(|id| cleaned(id, MAX_NAME)).filter(|id| !id.is_empty())
     };
     [given(AGENT_ID, "agent_id"), given(CALLER, "parent_trace_id")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_is_the_body_of_an_answer_is_its_message() {
+        for (error, message) in [
+            (
+                r#"{"error":{"code":429,"message":"Used up","status":"RESOURCE_EXHAUSTED"}}"#,
+                Some("429 RESOURCE_EXHAUSTED: Used up"),
+            ),
+            (r#" {"error":{"type":"overloaded_error","message":"Overloaded"}}"#, Some("overloaded_error: Overloaded")),
+            (r#"{"message":"no such tool"}"#, Some("no such tool")),
+            (r#"{"error":"refused"}"#, None),
+            ("Shell command failed", None),
+            ("[1]", None),
+        ] {
+            assert_eq!(message_in(error).as_deref(), message, "{error}");
+        }
+    }
 }

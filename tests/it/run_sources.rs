@@ -298,23 +298,22 @@ flows/shop-clerk (2)  shop-clerk (2)  ok
 1.38s, 1 call, 144 tokens
 session: shop-session-1
 
-SPAN                          TIMELINE                    TIME  TOKENS  DETAIL
-shop-clerk (2)                █████████████████████████  1.38s     144  shop-clerk (2)
-└ Language Model              ····················█████  201ms
-  └ Chain                     ····················█████  198ms
-    └ ChatOpenAI gpt-4o-mini  ·····················████  183ms     144  gpt-4o-mini
+SPAN                        TIMELINE                    TIME  TOKENS
+shop-clerk (2)              █████████████████████████  1.38s     144
+└ Language Model            ····················█████  201ms
+  └ ChatOpenAI gpt-4o-mini  ·····················████  183ms     144
 
-4 spans of neither calls nor tools are not shown; --all shows all
+5 spans of neither calls nor tools are not shown; see --all
 ";
 
 const FLOWISE_SHOWN: &str = "
 flows/shop-clerk (6d940e3d)  shop-clerk (6d940e3d)  ok
-204ms, 1 call, 144 tokens, $0.0000
+204ms, 1 call, 144 tokens, <$0.0001
 session: shop-ses-1
 
-SPAN                   TIMELINE                    TIME  TOKENS     COST  DETAIL
-shop-clerk (6d940e3d)  █████████████████████████  204ms                   shop-clerk (6d940e3d)
-└ LLM                  █████████████████████████  204ms     144  $0.0000  gpt-4o-mini, openai
+SPAN                   TIMELINE                    TIME  TOKENS      COST  DETAIL
+shop-clerk (6d940e3d)  █████████████████████████  204ms
+└ LLM                  █████████████████████████  204ms     144  <$0.0001  gpt-4o-mini, openai
 ";
 
 const STUDIO_SHOWN: &str = "
@@ -323,7 +322,7 @@ studio/shop-team  shop-team  ok
 session: studio-3
 
 SPAN       TIMELINE                    TIME  TOKENS  DETAIL
-shop-team  █████████████████████████  595ms     288  shop-team
+shop-team  █████████████████████████  595ms     288
 ├ clerk    ········█████████········  173ms     144  gpt-4o-mini
 └ clerk    ················█████████  210ms     144  gpt-4o-mini
 ";
@@ -338,8 +337,8 @@ platform: cli
 SPAN           TIMELINE                    TIME  DETAIL
 query          █························  1.98s  boss
 ├ query        █························   39ms  clerk
-├ Bash         ························█  0.0ms  Bash
-└ skill:hello  ························█   96ms  skill:hello
+├ Bash         ························█  0.0ms
+└ skill:hello  ························█   96ms
 ";
 
 const FLOW: &str = "/api/v1/run/shop-clerk-2";
