@@ -753,7 +753,8 @@ fn exported_after_a_kill() {
         }
         running.kill9();
         if number == rounds - 1 {
-            setup.write("lookout.yaml", &format!("export: {{otlp: {{endpoint: '{}'}}}}\n", sink.url()));
+            let export = format!("export: {{otlp: {{endpoint: '{}'}}}}\n", sink.url());
+            setup.write("lookout.yaml", &format!("listen: 127.0.0.1:0\nlog: {{format: json}}\n{export}"));
         }
         lookout = Some(setup.start());
     }
