@@ -81,7 +81,7 @@ pub use registry::{RegisteredAgent, RegistryStatus, SharedAgent, SharedConfig, S
 pub use rejected::{InputKind, RejectReason, Rejected};
 pub use rule::{Class, Flap, RulePolicy};
 pub use run::{CallGroup, Run, RunGroups, RunPart, RunSource, RunStatus, RunTotals, TokenCounts, ToolGroup};
-pub use run_facts::{RunFact, RunFacts};
+pub use run_facts::{PlatformTotals, RunFact, RunFacts};
 pub use run_stats::{StatCell, StatGroup, StatKey, StatRow};
 pub use sessions::Sessions;
 pub use silence::{Ack, Silence};

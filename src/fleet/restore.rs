@@ -25,6 +25,7 @@ impl Fleet {
             if let Some(project) = self.state.projects.get_mut(slot as usize).map(Arc::make_mut) {
                 project.totals = saved.totals;
                 project.models = saved.models;
+                project.platforms = saved.platforms;
                 project.task_durations = saved.task_durations;
                 project.request_durations = saved.request_durations;
                 project.recent_tasks = saved.recent_tasks;

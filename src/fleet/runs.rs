@@ -3,10 +3,23 @@
 use std::sync::Arc;
 
 use crate::model::agent_runs::RECENT_RUNS;
-use crate::model::{AgentRuns, RejectReason, RunStatus, RunSummary, Time, TraceId};
+use crate::model::{AgentRuns, Project, RejectReason, RunStatus, RunSummary, Time, TraceId};
 
 use super::project::Tally;
 use super::{Fleet, IngestOutcome, SERIES_PER_AGENT};
+
+/// Platforms kept per project; further ones are summed as `other`.
+const MAX_PLATFORMS: usize = 20;
+
+/// Counts a run that ended by its platform.
+fn add_platform_run(project: &mut Project, run: &RunSummary) {
+    let Some(platform) = &run.platform else { return };
+    let Some(status) = AgentRuns::STATUSES.iter().position(|status| *status == run.status) else { return };
+    let platforms = Arc::make_mut(&mut project.platforms);
+    let is_room = platforms.len() < MAX_PLATFORMS || platforms.contains_key(platform);
+    let name = if is_room { Arc::clone(platform) } else { "other".into() };
+    platforms.entry(name).or_default().add(status, &run.facts);
+}
 
 impl Fleet {
     /// Applies runs that began or ended. What ended long ago, of an export of old spans, does not count.
@@ -54,7 +67,11 @@ impl Fleet {
         }
         let runs = Arc::make_mut(agent.runs.get_or_insert_default());
         if run.status == RunStatus::Running || last_at.plus(RECENT_RUNS) > now {
+            let counted = runs.total();
             runs.record(now, started_at, run);
+            if runs.total() > counted {
+                add_platform_run(totals, run);
+            }
         } else {
             runs.forget(run.id);
         }

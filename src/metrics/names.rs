@@ -157,6 +157,12 @@ families! {
         "Total number of tokens used by all agents of the project, by model";
     MODEL_COST = Counter "orchestrator_model_cost_usd_total" ["project", "model"]
         "Total cost of all agents of the project in US dollars, by model";
+    PLATFORM_RUNS = Counter "orchestrator_platform_runs_total" ["project", "platform", "status"]
+        "Total number of ended runs of all agents of the project, by platform and status";
+    PLATFORM_REPORTS = Counter "orchestrator_platform_reports_total" ["project", "platform", "fact"]
+        "Total number of ended runs that reported the fact, by platform";
+    PLATFORM_REPORTED = Counter "orchestrator_platform_reported_total" ["project", "platform", "fact"]
+        "Sum of what ended runs reported of the fact, by platform";
     COMPONENT_STATUS = Gauge "orchestrator_component_status" ["project", "component", "status"]
         "Status of the component; 1 for the current status, 0 for all others";
     CLUSTER_AGENTS = Gauge "orchestrator_cluster_agents" ["project", "status"]

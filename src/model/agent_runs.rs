@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::counter::Sum;
 use super::run::RunStatus;
+use super::run_facts::RunFacts;
 use super::trace_id::TraceId;
 use crate::clock::Time;
 
@@ -55,6 +56,12 @@ pub struct RunSummary {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Arc<str>>,
+    /// Through what the agent was reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Arc<str>>,
+    /// What it reported besides its calls.
+    #[serde(default)]
+    pub facts: RunFacts,
     /// What runs of the agent took and cost before, for a fleet that does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<Box<UsualRuns>>,
@@ -435,6 +442,8 @@ mod tests {
             ended_at: (status != RunStatus::Running).then(|| at(took)),
             cost_usd: Some(0.1),
             fallbacks: 0,
+            platform: None,
+            facts: RunFacts::default(),
             error: None,
             history: None,
         }

@@ -146,8 +146,11 @@ impl<'de> Deserialize<'de> for ExactNumber {
     }
 }
 
+/// Name and value of a label.
+pub type CustomLabel = (Arc<str>, Arc<str>);
+
 /// Names and values of labels, by name.
-pub type CustomLabels = Box<[(Arc<str>, Arc<str>)]>;
+pub type CustomLabels = Box<[CustomLabel]>;
 
 /// One series of an agent, a component or a project.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -196,7 +199,7 @@ impl CustomSeries {
         out
     }
 
-    fn key(&self) -> (&str, &[(Arc<str>, Arc<str>)]) {
+    fn key(&self) -> (&str, &[CustomLabel]) {
         (&self.name, &self.labels)
     }
 }
@@ -236,13 +239,13 @@ impl CustomMetrics {
     }
 
     /// The series with this name and these labels.
-    pub fn get_mut(&mut self, name: &str, labels: &[(Arc<str>, Arc<str>)]) -> Option<&mut CustomSeries> {
+    pub fn get_mut(&mut self, name: &str, labels: &[CustomLabel]) -> Option<&mut CustomSeries> {
         let place = self.series.binary_search_by(|series| series.key().cmp(&(name, labels))).ok()?;
         self.series.get_mut(place)
     }
 
     /// Whether there is a series with this name and these labels.
-    pub fn contains(&self, name: &str, labels: &[(Arc<str>, Arc<str>)]) -> bool {
+    pub fn contains(&self, name: &str, labels: &[CustomLabel]) -> bool {
         self.series.binary_search_by(|series| series.key().cmp(&(name, labels))).is_ok()
     }
 
@@ -279,7 +282,7 @@ pub struct CustomFamily {
 
 impl CustomFamily {
     /// Whether a series of this type, scope and labels belongs to it; the error says what it has.
-    pub fn accepts(&self, kind: CustomKind, scope: CustomScope, labels: &[(Arc<str>, Arc<str>)]) -> Result<(), String> {
+    pub fn accepts(&self, kind: CustomKind, scope: CustomScope, labels: &[CustomLabel]) -> Result<(), String> {
         if self.kind != kind {
             return Err(format!("is a {}", self.kind.as_str()));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Count, CustomMetrics, Health, Sum, Time};
+use super::{Count, CustomMetrics, Health, PlatformTotals, Sum, Time};
 
 /// The project of a report that names none.
 pub const DEFAULT_PROJECT: &str = "default";
@@ -148,6 +148,9 @@ pub struct Project {
     pub custom: Option<Arc<CustomMetrics>>,
     /// Sums over its agents.
     pub totals: Totals,
+    /// Ended runs by platform.
+    #[serde(default)]
+    pub platforms: Arc<BTreeMap<Arc<str>, PlatformTotals>>,
     /// Usage by model.
     pub models: Arc<BTreeMap<Arc<str>, ModelTotals>>,
     /// Durations of finished tasks.

@@ -1,5 +1,6 @@
 //! Numbers that clients report of a run besides its calls: how the platform answered, and how people judged it.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// One of them.
@@ -75,7 +76,8 @@ const MAX_VALUE: f64 = 1e9;
 const NANOS: f64 = 1e9;
 
 /// The facts of a run, in billionths, so that sums are exact.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<(usize, i64)>", into = "Vec<(usize, i64)>")]
 pub struct RunFacts([Option<i64>; RunFact::ALL.len()]);
 
 impl RunFacts {
@@ -105,6 +107,45 @@ impl RunFacts {
     pub fn or(mut self, other: Self) -> Self {
         self.0.iter_mut().zip(other.0).for_each(|(known, other)| *known = known.or(other));
         self
+    }
+}
+
+impl From<Vec<(usize, i64)>> for RunFacts {
+    fn from(saved: Vec<(usize, i64)>) -> Self {
+        let mut facts = Self::default();
+        saved.into_iter().for_each(|(number, value)| facts.set(number, value));
+        facts
+    }
+}
+
+impl From<RunFacts> for Vec<(usize, i64)> {
+    fn from(facts: RunFacts) -> Self {
+        facts.iter().map(|(fact, value)| (fact as usize, value)).collect()
+    }
+}
+
+/// What the runs of a project on one platform add up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlatformTotals {
+    /// Ended runs that were ok, failed, and were abandoned.
+    pub runs: [u64; 3],
+    /// By fact, in the order of [`RunFact::ALL`]: in how many runs it was reported, and its sum in billionths.
+    pub facts: Vec<(u64, i64)>,
+}
+
+impl PlatformTotals {
+    /// Adds a run that ended with the status of this number in [`PlatformTotals::runs`].
+    pub fn add(&mut self, status: usize, facts: &RunFacts) {
+        if let Some(count) = self.runs.get_mut(status) {
+            *count = count.saturating_add(1);
+        }
+        self.facts.resize(RunFact::ALL.len(), (0, 0));
+        for (fact, value) in facts.iter() {
+            if let Some((runs, sum)) = self.facts.get_mut(fact as usize) {
+                (*runs, *sum) = (runs.saturating_add(1), sum.saturating_add(value));
+            }
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::program::{Lookout, Setup};
+use crate::program::{Lookout, Setup, eventually};
+use crate::slack::metric;
 use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
@@ -37,6 +38,13 @@ fn reported() {
         assert_eq!(lookout.post("/agents/shop/clerk/trace/end", &first).status, 200);
     }
     let check = |lookout: &Lookout| {
+        for (series, expected) in [
+            (r#"orchestrator_platform_runs_total{project="shop",platform="slack",status="ok"}"#, 2.0),
+            (r#"orchestrator_platform_reports_total{project="shop",platform="slack",fact="thread_length"}"#, 2.0),
+            (r#"orchestrator_platform_reported_total{project="shop",platform="slack",fact="thread_length"}"#, 12.0),
+        ] {
+            eventually(series, || (metric(lookout, series) == Some(expected)).then_some(()));
+        }
         let by = lookout.get("/api/agents/stats?agents=shop/clerk&range=1d&by=platform").json();
         let points = by["agents"][0]["points"].as_array().expect("platforms").clone();
         let of = |platform: &str| {
@@ -59,6 +67,8 @@ fn reported() {
         assert_eq!(total["reported"]["thread_length"]["runs"], 2);
     };
     check(&lookout);
+    // What is known is saved within a second.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
     lookout.kill9();
     let lookout = setup.start();
     assert_eq!(lookout.post("/agents/shop/clerk/trace/end", &first).status, 200);

@@ -116,10 +116,12 @@ fn full_page() -> (Setup, Lookout) {
 fn report_runs(lookout: &Lookout, count: usize) {
     let agent = json!({"project_id": "shop", "name": "grand_boss", "type": "custom"});
     assert!([200, 201].contains(&lookout.post("/agents/register", &agent).status));
-    let start = || lookout.post("/agents/shop/grand_boss/trace/start", &json!({"name": "nightly"})).json();
+    let start =
+        || lookout.post("/agents/shop/grand_boss/trace/start", &json!({"name": "nightly", "platform": "slack"})).json();
     for number in 1..=count {
         let status = if number == count { "error" } else { "ok" };
-        let end = json!({"trace_id": start()["trace_id"], "status": status, "cost_usd": 0.25, "tokens": {"input": 5, "output": 6}});
+        let end = json!({"trace_id": start()["trace_id"], "status": status, "cost_usd": 0.25, "tokens": {"input": 5, "output": 6},
+            "metadata": {"thread_length": 4, "answered": number % 2 == 0}});
         assert_eq!(lookout.post("/agents/shop/grand_boss/trace/end", &end).status, 200);
     }
     start();

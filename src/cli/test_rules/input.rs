@@ -185,6 +185,8 @@ fn runs(run: &RunInput, now: Time) -> Result<RecordedInput, String> {
         ended_at: (!is_running).then_some(now),
         cost_usd: run.cost_usd,
         fallbacks: run.fallbacks,
+        platform: None,
+        facts: crate::model::RunFacts::default(),
         error: run.error.as_deref().map(Into::into),
         history: None,
     };

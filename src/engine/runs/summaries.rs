@@ -100,6 +100,8 @@ fn summary(run: &Run) -> RunSummary {
         cost_usd: run.totals.cost_usd,
         fallbacks: run.totals.fallbacks,
         error: run.error.clone(),
+        platform: run.platform.clone(),
+        facts: run.facts,
         history: None,
     }
 }

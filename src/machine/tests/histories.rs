@@ -252,6 +252,8 @@ fn apply(test: &mut RuleSimulation, second: i64, event: &FleetInput) {
                 ended_at: (status != RunStatus::Running).then(|| at(second)),
                 cost_usd: (*took > 10).then(|| f64::from(*took)),
                 fallbacks: u64::from(*took > 30),
+                platform: None,
+                facts: crate::model::RunFacts::default(),
                 error: None,
                 history: (*took > 3)
                     .then(|| Box::new(UsualRuns { seconds: vec![8.0; 20].into(), costs: vec![11.0; 20].into() })),

@@ -21,6 +21,8 @@ fn run(number: u32, status: RunStatus, [from, to]: [i64; 2]) -> RunSummary {
         ended_at: (status != RunStatus::Running).then(|| at(to)),
         cost_usd: None,
         fallbacks: 0,
+        platform: None,
+        facts: crate::model::RunFacts::default(),
         error: None,
         history: None,
     }

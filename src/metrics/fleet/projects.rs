@@ -3,12 +3,15 @@
 use crate::metrics::names::{self, FamilySpec};
 use crate::metrics::series::{SeriesWriter, tails};
 use crate::model::project::{DurationHistogram, REQUEST_DURATION_BOUNDS, TASK_DURATION_BOUNDS};
-use crate::model::{AgentStatus, ComponentStatus, Health, Project, Snapshot, TokenType};
+use crate::model::{
+    AgentRuns, AgentStatus, ComponentStatus, Health, PlatformTotals, Project, RunFact, Snapshot, TokenType,
+};
 
 /// Writes all families.
 pub(super) fn write(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot) {
     write_durations(writer, snapshot);
     write_models(writer, snapshot);
+    write_platforms(writer, snapshot);
     let statuses = tails("status", ComponentStatus::ALL.map(ComponentStatus::as_str));
     writer.family(&names::COMPONENT_STATUS, |series| {
         for component in snapshot.components.iter() {
@@ -53,6 +56,38 @@ fn histogram(
             }
             series.part("_sum", &project.labels).number(durations.sum);
             series.part("_count", &project.labels).count(count);
+        }
+    });
+}
+
+fn write_platforms(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot) {
+    let platforms = || {
+        snapshot.projects.iter().flat_map(|project| project.platforms.iter().map(move |(name, it)| (project, name, it)))
+    };
+    writer.family(&names::PLATFORM_RUNS, |series| {
+        for (project, platform, totals) in platforms() {
+            for (status, count) in AgentRuns::STATUSES.into_iter().zip(totals.runs) {
+                let line = series.line(&project.labels).label("platform", platform);
+                line.label("status", status.as_str()).count(count);
+            }
+        }
+    });
+    let facts = |totals: &PlatformTotals| {
+        let facts = RunFact::ALL.into_iter().zip(totals.facts.clone());
+        facts.filter(|(_, (runs, _))| *runs > 0).map(|(fact, (runs, sum))| (fact.as_str(), runs, sum as f64 / 1e9))
+    };
+    writer.family(&names::PLATFORM_REPORTS, |series| {
+        for (project, platform, totals) in platforms() {
+            for (fact, runs, _) in facts(totals) {
+                series.line(&project.labels).label("platform", platform).label("fact", fact).count(runs);
+            }
+        }
+    });
+    writer.family(&names::PLATFORM_REPORTED, |series| {
+        for (project, platform, totals) in platforms() {
+            for (fact, _, sum) in facts(totals) {
+                series.line(&project.labels).label("platform", platform).label("fact", fact).number(sum);
+            }
         }
     });
 }

@@ -9,8 +9,8 @@ use crate::model::labels::{agent_labels, component_labels, project_labels};
 use crate::model::project::{REQUEST_DURATION_BOUNDS, TASK_DURATION_BOUNDS};
 use crate::model::snapshot::Budgets;
 use crate::model::{
-    Agent, AgentRuns, AgentStatus, Component, ComponentStatus, Level, ModelTotals, Project, RateLimit, RateLimitHit,
-    RunStatus, RunSummary, Snapshot, Source, Task, Time, TraceId,
+    Agent, AgentRuns, AgentStatus, Component, ComponentStatus, Level, ModelTotals, PlatformTotals, Project, RateLimit,
+    RateLimitHit, RunFacts, RunStatus, RunSummary, Snapshot, Source, Task, Time, TraceId,
 };
 
 pub(super) const NOW: Time = Time::from_millis(1_795_226_400_000);
@@ -86,6 +86,8 @@ fn runs() -> AgentRuns {
             ended_at,
             cost_usd: Some(0.25),
             fallbacks: u64::from(number == 1),
+            platform: None,
+            facts: crate::model::RunFacts::default(),
             error: None,
             history: None,
         };
@@ -106,6 +108,10 @@ pub(super) fn project(name: &str) -> Project {
     let mut used = ModelTotals::default();
     used.tokens[0].report(1_000);
     used.cost_usd.report(0.5);
+    let mut slack = PlatformTotals::default();
+    slack.add(0, &RunFacts::of_metadata(&serde_json::json!({"response_time_ms": 1500.5, "answered": true})));
+    slack.add(1, &RunFacts::of_metadata(&serde_json::json!({"answered": false})));
+    project.platforms = Arc::new(BTreeMap::from([(Arc::from("slack"), slack)]));
     project.models = Arc::new(BTreeMap::from([(Arc::from("claude-opus"), used)]));
     project
 }

@@ -80,6 +80,8 @@ async fn recorded_input_is_read_back() {
         ended_at: Some(at(2)),
         cost_usd: Some(0.5),
         fallbacks: 2,
+        platform: None,
+        facts: crate::model::RunFacts::default(),
         error: None,
         history: None,
     };
