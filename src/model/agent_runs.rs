@@ -422,6 +422,8 @@ mod tests {
             cost_usd: None,
             fallbacks: 0,
             error: None,
+            platform: None,
+            facts: RunFacts::default(),
             history: None,
         }
     }
