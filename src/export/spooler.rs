@@ -201,7 +201,7 @@ impl SpoolThread {
             }
         }
         for left in waiting.iter().filter(|found| found.waiting.items > 0) {
-            if !self.lane_named(left).is_some_and(|lane| self.spec(lane).is_some()) {
+            if self.lane_named(left).is_none_or(|lane| self.spec(lane).is_none()) {
                 tracing::warn!(
                     export = left.target,
                     signal = left.signal,
