@@ -285,3 +285,58 @@ fn response(body: Body) -> Response {
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::event::EventTarget;
+    use super::*;
+    use crate::config::Config;
+    use crate::server::access::AccessRules;
+
+    fn viewer(hub: &StreamHub, last: Option<&str>) -> Option<ViewerBody> {
+        let local = std::net::IpAddr::from([127, 0, 0, 1]);
+        let rules = AccessRules::new(&Config::default(), (local, 9797).into()).expect("rules");
+        let access = StreamAccess { rules: watch::channel(Arc::new(rules)).1, request: Request::new(()), local };
+        Some(ViewerBody::new(Viewer::new(hub.open()?, StreamFilter::default(), last, access)))
+    }
+
+    async fn next(body: &mut ViewerBody) -> Option<String> {
+        let frame = body.frame().await?.expect("a frame").into_data().expect("data");
+        Some(String::from_utf8(frame.to_vec()).expect("text"))
+    }
+
+    fn publish(hub: &StreamHub, count: usize) {
+        let target = EventTarget::Agent { project: "shop".into(), name: "ann".into(), is_removed: false };
+        hub.publish(vec![(target, "{}".to_owned()); count]);
+    }
+
+    #[tokio::test]
+    async fn a_viewer_that_falls_behind_resyncs_and_goes_on() {
+        let (own, stop) = (Arc::new(SidecarMetrics::new()), CancellationToken::new());
+        let hub = StreamHub::new(2, "s", own, Handle::current(), stop.clone());
+        let (mut slow, mut fast) = (viewer(&hub, None).expect("room"), viewer(&hub, None).expect("room"));
+        assert!(viewer(&hub, None).is_none(), "there is no more room");
+        let first = ": lookout\nretry: 2000\nid: s-0\n\n";
+        assert_eq!((next(&mut slow).await.as_deref(), next(&mut fast).await.as_deref()), (Some(first), Some(first)));
+        for _ in 0..3 {
+            publish(&hub, 5_000);
+            for _ in 0..5_000 {
+                assert!(next(&mut fast).await.is_some_and(|text| text.contains("event: status")));
+            }
+        }
+        let resync = "id: s-15000\nevent: resync\ndata: {\"reason\": \"too_slow\"}\n\n";
+        assert_eq!(next(&mut slow).await.as_deref(), Some(resync));
+        publish(&hub, 1);
+        for viewer in [&mut slow, &mut fast] {
+            assert_eq!(next(viewer).await.as_deref(), Some("id: s-15001\nevent: status\ndata: {}\n\n"));
+        }
+        drop(fast);
+        let mut back = viewer(&hub, Some("s-15000")).expect("room again");
+        assert!(next(&mut back).await.is_some_and(|text| text.contains("id: s-15000\n")));
+        assert!(next(&mut back).await.is_some_and(|text| text.starts_with("id: s-15001\nevent: status")));
+        stop.cancel();
+        assert_eq!((next(&mut slow).await, next(&mut back).await), (None, None), "each ends");
+    }
+}

@@ -56,6 +56,8 @@ pub(crate) enum Need {
     ChDb,
     /// A collector of OpenTelemetry.
     Rotel,
+    /// A reverse proxy.
+    Nginx,
 }
 
 /// Where a counterpart comes from.
@@ -74,7 +76,7 @@ enum Origin {
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
@@ -98,6 +100,7 @@ impl Need {
         Self::MariaDb,
         Self::ChDb,
         Self::Rotel,
+        Self::Nginx,
     ];
 
     const fn origin(self) -> Origin {
@@ -125,6 +128,7 @@ impl Need {
             Self::MariaDb => Origin::Program("mariadbd", "mariadb-server"),
             Self::ChDb => Origin::Python("chdb"),
             Self::Rotel => Origin::Python("rotel"),
+            Self::Nginx => Origin::Program("nginx", "nginx-light"),
             Self::OpenTelemetryNode => Origin::NodeModule(
                 "@opentelemetry/sdk-node",
                 "@opentelemetry/sdk-node@0.301.0 @opentelemetry/api@1.10.0",

@@ -2,11 +2,15 @@
 
 mod client;
 
-use std::net::TcpStream;
+use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::counterparts::Need;
 use crate::program::{Lookout, PATIENCE, Setup, eventually};
 use crate::slack::metric;
 use crate::{Case, trial};
@@ -31,6 +35,8 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("stream: a revoked token ends it", &[], revoked),
         trial("stream: a shutdown ends it at once", &[], shutdown),
         trial("stream: a slow reader resyncs, and others get everything", &[], slow_reader),
+        trial("stream: curl shows each event as it comes", &[Need::Curl], by_curl),
+        trial("stream: nginx that buffers passes events on at once", &[Need::Curl, Need::Nginx], behind_nginx),
         trial("stream: a thousand viewers see each change", &[], a_thousand_viewers),
     ]
 }
@@ -393,6 +399,72 @@ fn a_thousand_viewers() {
     println!("stream: {VIEWERS} viewers: grown by {} MiB", lookout.grown() >> 20);
     assert!(lookout.grown() < 100 << 20, "grown by {} MiB", lookout.grown() >> 20);
     assert!(lookout.sigterm().success());
+}
+
+/// A program that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Curl at this URL, and its lines as they come.
+fn curl(url: &str, arguments: &[&str]) -> (Running, mpsc::Receiver<String>) {
+    let mut command = Command::new("curl");
+    command.args(["--no-buffer", "--silent", "--show-error"]).args(arguments).arg(url).env_clear();
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("curl");
+    let output = BufReader::new(child.stdout.take().expect("its output"));
+    let (send, lines) = mpsc::channel();
+    std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+    (Running(child), lines)
+}
+
+/// Waits for a line of curl that contains this.
+fn wait_for_line(lines: &mpsc::Receiver<String>, text: &str) {
+    while !lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line with {text}")).contains(text) {}
+}
+
+fn by_curl() {
+    let setup = Setup::new("");
+    let lookout = setup.start();
+    let (_curl, lines) = curl(&format!("{}{PATH}?events=status", lookout.url()), &[]);
+    wait_for_line(&lines, "retry: 2000");
+    for name in ["ann", "bob"] {
+        push(&lookout, &json!([{"name": name, "status": "idle"}]));
+        wait_for_line(&lines, &format!(r#""name":"{name}""#));
+    }
+}
+
+fn behind_nginx() {
+    let setup = Setup::new("");
+    let lookout = setup.start();
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let folder = setup.path().display();
+    // The defaults of nginx but for paths: HTTP/1.0 to the program, and answers are buffered. It speaks HTTP/2 as well.
+    let config = format!(
+        "daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr; events {{}}\n\
+         http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n\
+         fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n\
+         proxy_buffering on;\n\
+         server {{ listen {free} http2; location / {{ proxy_pass {}; }} }} }}\n",
+        lookout.url()
+    );
+    let path = setup.write("nginx.conf", &config);
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(setup.path()).arg("-c").arg(path).stdout(Stdio::null()).stderr(Stdio::null());
+    let _nginx = Running(command.spawn().expect("nginx"));
+    eventually("nginx listens", || TcpStream::connect(free).ok());
+    let (_curl, lines) = curl(&format!("http://{free}{PATH}?events=status"), &["--http2-prior-knowledge"]);
+    wait_for_line(&lines, "retry: 2000");
+    for name in ["ann", "bob"] {
+        push(&lookout, &json!([{"name": name, "status": "idle"}]));
+        wait_for_line(&lines, &format!(r#""name":"{name}""#));
+    }
 }
 
 /// Raises the limit on open files of the tests' own process.

@@ -118,6 +118,7 @@ fn looks_alike(one: &Agent, of_one: &Snapshot, other: &Agent, of_other: &Snapsho
         && one.task == other.task
         && one.limited == other.limited
         && one.rate_limits == other.rate_limits
+        && one.custom == other.custom
 }
 
 #[cfg(test)]
