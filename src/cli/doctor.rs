@@ -443,7 +443,7 @@ mod tests {
             advice_on_exports(&status),
             [
                 "export otlp (traces): collector answered 401; check headers or headers_file; 12.4k items wait, the oldest for \
-              1h2m5s"
+              1h2m"
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! Numbers that clients report of a run besides its calls: how the platform answered, and how people judged it.
+//! Numbers that clients report of a run besides its calls: how the platform answered, and what people thought of it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -138,7 +138,7 @@ fn metrics_shape() {
     let answer = lookout.get("/api/metrics").json();
     let all = "timestamp total_agents running_agents idle_agents unhealthy_agents total_restarts tokens cost_usd requests \
                error_rate rate_limit_hits retries tokens_per_request tasks_per_hour completion_rate review_pass_rate";
-    assert_eq!(keys(&answer), BTreeSet::from(["metrics", "projects"]));
+    assert_eq!(keys(&answer), BTreeSet::from(["metrics", "monitoring", "projects"]));
     for part in [&answer["metrics"], &answer["projects"]["shop"], &answer["projects"]["lab"]] {
         has(part, all);
     }
