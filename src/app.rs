@@ -36,7 +36,7 @@ use crate::runs::config::RunsReadFrom;
 use crate::server::listener::Certificate;
 use crate::server::{self, AccessRules, BodyReader, BoundListener, FlowServers, ServerContext, Surface};
 use crate::store::traces::TraceStore;
-use crate::store::{ClosedFilter, HistoryHandle, Recorder, Store};
+use crate::store::{ClosedFilter, HistoryEntry, HistoryHandle, Recorder, Store};
 use heartbeat::HeartbeatTask;
 use otlp::OtlpThread;
 use pollers::Pollers;
@@ -56,6 +56,8 @@ const STORE_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 const SHUTDOWN_MARGIN: Duration = Duration::from_millis(500);
 /// How long `/-/healthy` reports a failed task before the process exits.
 const FAILURE_GRACE: Duration = Duration::from_secs(1);
+/// Changes of status of an agent that are read: a day of most agents has fewer.
+const MAX_STATUSES: usize = 500;
 /// How long a query of history waits for queued writes.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -261,6 +263,10 @@ impl RunningSidecar {
             history: {
                 let (history, clock) = (history.clone(), clock.clone());
                 Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), clock.clone(), filter)))
+            },
+            statuses: {
+                let (history, clock) = (history.clone(), clock.clone());
+                Arc::new(move |project, name| Box::pin(statuses(history.clone(), clock.clone(), project, name)))
             },
             timeline: Arc::new(move |fingerprint| Box::pin(timeline(history.clone(), fingerprint))),
             clock: clock.clone(),
@@ -486,6 +492,19 @@ async fn closed_alerts(history: HistoryHandle, clock: Clock, filter: AlertFilter
 }
 
 /// The timeline of an alert.
+/// The latest changes of status of an agent, newest first, by the wall clock.
+async fn statuses(history: HistoryHandle, clock: Clock, project: String, name: String) -> Vec<HistoryEntry> {
+    let wall = clock.wall_clock();
+    let mut found = history.history(&project, &name, MAX_STATUSES).await.unwrap_or_else(|error| {
+        tracing::error!(error = %error, "reading history failed");
+        Vec::new()
+    });
+    for entry in &mut found {
+        entry.at = wall.to_wall(entry.at);
+    }
+    found
+}
+
 async fn timeline(history: HistoryHandle, fingerprint: Fingerprint) -> Vec<TimelineEntry> {
     // Decisions made before this query must be included.
     drop(tokio::time::timeout(FLUSH_TIMEOUT, history.flush()).await);

@@ -73,6 +73,7 @@
 //! | an indicator of rules | its row in `rules/indicators.rs` |
 //! | a metric family | its name in `metrics/names.rs`, and its samples in `metrics/` |
 //! | a kind of span, or a name of an attribute that runs need | a row in `profiles/spans.rs` |
+//! | a view of the page | its template in `web/`, its handler in `server/page/`, its line in `server/routes.rs` |
 //! | a route | its handler in `server/`, its line with its role and summary in `server/routes.rs` |
 //! | a key of the configuration | its field in the section of its module, and its documentation |
 //! | an event of the stream | its variant in `server/stream/event.rs`, its JSON in `server/stream/render.rs`, and where it comes from in `server/stream/publisher.rs` |

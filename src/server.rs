@@ -12,6 +12,7 @@ mod hooks;
 mod invoke;
 pub mod listener;
 mod otlp;
+mod page;
 mod pool;
 mod pushes;
 mod registry;
@@ -56,6 +57,7 @@ use crate::engine::{AlertFilter, AlertView, EngineHandle, telemetry};
 use crate::metrics::SidecarMetrics;
 use crate::model::{Fingerprint, TimelineEntry};
 use crate::otlp::config::AgentRule;
+use crate::store::HistoryEntry;
 
 /// The future of an asynchronous callback.
 pub type BoxedFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -94,6 +96,8 @@ pub struct ServerContext {
     pub connections: Arc<Connections>,
     /// Reads the timeline of an alert, oldest entry first.
     pub timeline: Arc<dyn Fn(Fingerprint) -> BoxedFuture<Vec<TimelineEntry>> + Send + Sync>,
+    /// Reads the changes of status of an agent, by project and name, newest first.
+    pub statuses: Arc<dyn Fn(String, String) -> BoxedFuture<Vec<HistoryEntry>> + Send + Sync>,
     /// The clock.
     pub clock: Clock,
     /// Reloads the configuration.

@@ -128,6 +128,7 @@ fn welcome(program: &str, url: &str, agents: u32, prints: bool) -> String {
         format!("  {program} alerts{reach}"),
         format!("  {program} status{reach}"),
         "Or open:".to_owned(),
+        format!("  {url}/            the page: who needs you, alerts, runs"),
         format!("  {url}/metrics     what Prometheus scrapes"),
         format!("  {url}/api/status  the state of the fleet as JSON"),
     ];

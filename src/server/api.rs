@@ -4,6 +4,8 @@ pub(super) mod status;
 mod telemetry;
 pub(super) mod totals;
 
+pub(super) use self::status::exports;
+
 use axum::Extension;
 use axum::extract::{Query, State};
 use axum::response::Response;

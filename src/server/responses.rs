@@ -63,16 +63,28 @@ impl ResponseSender {
     ) -> Result<Response, ApiError> {
         // Held until memory for the response is acquired, which limits the responses that wait for memory.
         let _turn = acquire(&self.turns).await?;
-        let built = tokio::task::spawn_blocking(|| {
+        let shrunk = || {
             let mut answer = build();
             answer.shrink_to_fit();
             Bytes::from(answer)
-        });
-        let answer = built.await;
-        let answer =
-            answer.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "building the response failed"))?;
+        };
+        let answer = on_thread(shrunk).await?;
         Ok(json(StatusCode::OK, self.body(answer, reader).await?))
     }
+
+    /// What `build` makes on a blocking thread, in its turn.
+    pub(super) async fn build<T: Send + 'static>(
+        &self,
+        build: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let _turn = acquire(&self.turns).await?;
+        on_thread(build).await
+    }
+}
+
+async fn on_thread<T: Send + 'static>(build: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    let built = tokio::task::spawn_blocking(build).await;
+    built.map_err(|_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "building the response failed"))
 }
 
 /// Acquires a permit.

@@ -3,12 +3,13 @@
 
 use std::sync::{Arc, LazyLock};
 
-use axum::Router;
 use axum::body::Body;
+use axum::extract::State;
 use axum::handler::Handler;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
-use http::{Method, Request, StatusCode};
+use axum::{Extension, Router};
+use http::{HeaderMap, Method, Request, StatusCode};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt as _;
 
@@ -18,7 +19,7 @@ use super::error::{ApiError, json as json_answer};
 use super::responses::ResponseSender;
 use super::scrape::Scraper;
 use super::{
-    HandlerState, ServerContext, Surface, api, callbacks, hooks, invoke, otlp, pushes, registry, reports, runs,
+    HandlerState, ServerContext, Surface, api, callbacks, hooks, invoke, otlp, page, pushes, registry, reports, runs,
     silences, stream, tasks,
 };
 use crate::config::server::Role::{self, Admin, Ingest, Read};
@@ -108,7 +109,16 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         Route::get("/-/ready", Requirement::Nothing, api::ready, "readiness: whether the store is writable"),
         Route::post("/-/reload", Admin, api::reload, "reload the configuration"),
         Route::get("/api/openapi.json", Read, async || openapi(), "these routes as OpenAPI 3.1"),
-        Route::unlisted("/", Read, get(async || list())),
+        Route::unlisted("/", Read, get(root)),
+        Route::unlisted("/alerts", Read, get(page::alerts)),
+        Route::unlisted("/alert", Read, get(page::alert)),
+        Route::unlisted("/agent", Read, get(page::agent)),
+        Route::unlisted("/runs", Read, get(page::runs)),
+        Route::unlisted("/run", Read, get(page::run)),
+        Route::unlisted("/compare", Read, get(page::compare)),
+        Route::unlisted("/setup", Read, get(page::setup)),
+        Route::unlisted("/assets/{name}", Requirement::Nothing, get(page::asset)),
+        Route::unlisted("/icon.svg", Requirement::Nothing, get(page::icon)),
     ];
     first.into_iter().chain(hooks).chain(last).collect()
 });
@@ -340,7 +350,17 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<RequestBody>, c
     }
 }
 
-/// `GET /`: the list of routes.
+/// `GET /`: the page for browsers, the list of routes for programs.
+async fn root(
+    shared: State<HandlerState>,
+    reader: Extension<Connection>,
+    headers: HeaderMap,
+    visit: page::Visit,
+) -> Response {
+    if page::wants_html(&headers) { page::fleet(shared, reader, visit).await.into_response() } else { list() }
+}
+
+/// The list of routes.
 fn list() -> Response {
     let listed = ROUTES.iter().filter(|route| route.summary.is_some());
     let routes: Vec<String> = listed.map(|route| format!("\"{} {}\"", route.method, route.path)).collect();
@@ -433,6 +453,8 @@ mod tests {
             ("/opentelemetry.proto.collector.trace.v1.TraceService/Export", "iiiiiii"),
             ("/opentelemetry.proto.collector.logs.v1.LogsService/Export", "iiiiiii"),
             ("/ /api/status /api/alerts /api/telemetry /api/openapi.json /api/monitoring/stream", "rraaaaa"),
+            ("/alerts /alert /agent /runs /run /compare /setup", "rraaaaa"),
+            ("/assets/y /icon.svg", "-------"),
             ("/api/alerts/0123456789abcdef/why /api/alerts/0123456789abcdef/ack", "rraaaaa"),
             ("/api/silences /api/silences/x /-/reload /api/monitoring/start /api/monitoring/stop", "rraaaaa"),
             ("/api/traces", "rriaaaa"),

@@ -119,6 +119,30 @@ fn parameters(
     query.map(|Query(query)| query).map_err(|error| bad(error.body_text()))
 }
 
+/// Runs that match, from the store or from ClickHouse, and where the next page begins.
+pub(super) async fn find(shared: &HandlerState, filter: RunFilter) -> Result<(Vec<Run>, Option<RunCursor>), ApiError> {
+    match shared.context.runs.archive() {
+        Some(archive) => {
+            let named = filter.agent.iter().map(|name| (filter.project.clone(), name.clone())).collect();
+            let (runs, cursor) = archive.runs(&filter, &archived_agents(shared, named).await?).await?;
+            Ok((with_types(shared, runs).await?, cursor))
+        }
+        None => with_reader(shared, move |reader| reader.runs(&filter)).await,
+    }
+}
+
+/// The runs that an id names, with their spans.
+pub(super) async fn load(shared: &HandlerState, id: TraceId) -> Result<StoredRuns, ApiError> {
+    let stored = match shared.context.runs.archive() {
+        Some(archive) => {
+            let StoredRuns { runs, spans } = archive.run(id).await?;
+            StoredRuns { runs: with_types(shared, runs).await?, spans }
+        }
+        None => with_reader(shared, move |reader| reader.run(id)).await?,
+    };
+    if stored.runs.is_empty() { Err(RunsError::UnknownRun(id).into()) } else { Ok(stored) }
+}
+
 /// `GET /api/traces`.
 pub(super) async fn list(
     State(shared): State<HandlerState>,
@@ -126,14 +150,7 @@ pub(super) async fn list(
     query: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, ApiError> {
     let filter = RunFilter::new(parameters(query)?, shared.context.clock.wall()).map_err(bad)?;
-    let (runs, cursor) = match shared.context.runs.archive() {
-        Some(archive) => {
-            let named = filter.agent.iter().map(|name| (filter.project.clone(), name.clone())).collect();
-            let (runs, cursor) = archive.runs(&filter, &archived_agents(&shared, named).await?).await?;
-            (with_types(&shared, runs).await?, cursor)
-        }
-        None => with_reader(&shared, move |reader| reader.runs(&filter)).await?,
-    };
+    let (runs, cursor) = find(&shared, filter).await?;
     let build = move || {
         let runs: Vec<Value> = runs.iter().map(view::run).collect();
         json!({"runs": runs, "next_cursor": cursor.map(RunCursor::to_text)}).to_string()
@@ -161,16 +178,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let id = trace_id(&id)?;
-    let stored = match shared.context.runs.archive() {
-        Some(archive) => {
-            let StoredRuns { runs, spans } = archive.run(id).await?;
-            StoredRuns { runs: with_types(&shared, runs).await?, spans }
-        }
-        None => with_reader(&shared, move |reader| reader.run(id)).await?,
-    };
-    if stored.runs.is_empty() {
-        return Err(RunsError::UnknownRun(id).into());
-    }
+    let stored = load(&shared, id).await?;
     let build = move || {
         view::run_with_spans(id, &stored.runs, &stored.spans).map_or_else(String::new, |shown| shown.to_string())
     };

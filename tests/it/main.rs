@@ -38,6 +38,7 @@ mod http;
 mod mail;
 mod otlp;
 mod outages;
+mod page;
 mod pipe;
 mod platform;
 mod platforms;
@@ -126,6 +127,7 @@ fn main() -> ExitCode {
         #[cfg(target_os = "linux")]
         deployment::trials(),
         otlp::trials(),
+        page::trials(),
         pipe::trials(),
         platforms::trials(),
         callbacks::trials(),

@@ -47,7 +47,7 @@ struct StatusResponse<'a> {
 }
 
 /// The state of exports, by target and signal; `now` is by the wall clock.
-pub(super) fn exports(now: Time, handle: &ExportHandle) -> Vec<Value> {
+pub(in crate::server) fn exports(now: Time, handle: &ExportHandle) -> Vec<Value> {
     let Some(counters) = handle.counters() else { return Vec::new() };
     let of_lane = |lane: &std::sync::Arc<crate::export::LaneCounters>| {
         let error = lane.last_error();

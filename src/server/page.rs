@@ -1,0 +1,295 @@
+//! The page for browsers: HTML from the templates in `web/`, rendered from the same views as the API. It works without
+//! JavaScript, as a page that reloads; with it, changes arrive by the stream.
+
+mod agent;
+mod alerts;
+mod assets;
+mod compare;
+mod fleet;
+mod runs;
+mod setup;
+mod shown;
+mod svg;
+mod words;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use axum::extract::{FromRequestParts, Query};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+use serde::Serialize;
+
+use super::HandlerState;
+use super::access::Caller;
+use super::connections::Connection;
+use super::error::ApiError;
+use crate::engine::AlertFilter;
+use crate::machine::AlertView;
+use crate::model::{AlertState, Level, Time};
+
+pub(super) use agent::show as agent;
+pub(super) use alerts::{list as alerts, show as alert};
+pub(super) use assets::{asset, icon};
+pub(super) use compare::show as compare;
+pub(super) use fleet::show as fleet;
+pub(super) use runs::{list as runs, show as run};
+pub(super) use setup::show as setup;
+
+/// Most active alerts that a page reads.
+const MAX_ALERTS: usize = 20_000;
+/// How hard a page is compressed: it is sent once.
+const GZIP_LEVEL: u32 = 4;
+/// Seconds after which a page without JavaScript loads again.
+const REFRESH: u32 = 15;
+
+/// Everything comes from here: no scripts or styles within the page, and nothing from elsewhere.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; connect-src 'self'; \
+    form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut templates = Environment::new();
+    templates.set_auto_escape_callback(|_| AutoEscape::Html);
+    templates.set_undefined_behavior(UndefinedBehavior::Lenient);
+    // Tags on lines of their own leave no lines behind. It builds: the delimiters are the default ones.
+    if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
+        templates.set_syntax(syntax);
+    }
+    for (name, source) in [
+        ("base.html", include_str!("../../web/base.html")),
+        ("glyphs.svg", include_str!("../../web/glyphs.svg")),
+        ("fleet.html", include_str!("../../web/fleet.html")),
+        ("summary.html", include_str!("../../web/summary.html")),
+        ("queue.html", include_str!("../../web/queue.html")),
+        ("row.html", include_str!("../../web/row.html")),
+        ("empty.html", include_str!("../../web/empty.html")),
+        ("silence.html", include_str!("../../web/silence.html")),
+        ("alerts.html", include_str!("../../web/alerts.html")),
+        ("alert-row.html", include_str!("../../web/alert-row.html")),
+        ("alert.html", include_str!("../../web/alert.html")),
+        ("agent.html", include_str!("../../web/agent.html")),
+        ("runs.html", include_str!("../../web/runs.html")),
+        ("run.html", include_str!("../../web/run.html")),
+        ("compare.html", include_str!("../../web/compare.html")),
+        ("setup.html", include_str!("../../web/setup.html")),
+        ("error.html", include_str!("../../web/error.html")),
+    ] {
+        // A test renders each of them.
+        templates.add_template(name, source).ok();
+    }
+    templates
+});
+
+/// What of a request matters to every page.
+#[derive(Clone, Debug)]
+pub(super) struct Visit {
+    /// Whether the visitor may acknowledge, silence and test.
+    is_admin: bool,
+    accepts_gzip: bool,
+    /// The theme that the visitor chose, if any.
+    theme: Option<&'static str>,
+    query: BTreeMap<String, String>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Visit {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let query = Query::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
+        let Query(query) = query.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+        let is_admin = parts.extensions.get::<Caller>().is_some_and(Caller::is_admin);
+        let cookies = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let theme = cookies.flat_map(|cookies| cookies.split(';')).find_map(|cookie| match cookie.trim() {
+            "theme=dark" => Some("dark"),
+            "theme=light" => Some("light"),
+            _ => None,
+        });
+        Ok(Self { is_admin, accepts_gzip: accepts_gzip(&parts.headers), theme, query })
+    }
+}
+
+impl Visit {
+    /// A parameter of the query, unless it is empty.
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+}
+
+/// Whether a response may be compressed by gzip.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        name.trim().eq_ignore_ascii_case("gzip") && !matches!(weight.trim(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000")
+    })
+}
+
+/// Whether a browser asks, rather than a program.
+pub(super) fn wants_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/html"))
+}
+
+/// What surrounds every view.
+#[derive(Debug, Serialize)]
+struct Frame {
+    title: String,
+    view: &'static str,
+    icon: String,
+    style: String,
+    script: String,
+    refresh: u32,
+    admin: bool,
+    theme: Option<&'static str>,
+    wall: bool,
+    nav: Vec<NavLink>,
+    taken: String,
+}
+
+#[derive(Debug, Serialize)]
+struct NavLink {
+    name: &'static str,
+    href: &'static str,
+    current: bool,
+    count: usize,
+    class: String,
+}
+
+/// The state of alerts as the frame shows it.
+#[derive(Clone, Copy, Debug, Default)]
+struct AlertSummary {
+    firing: usize,
+    worst: Option<Level>,
+    needs: usize,
+}
+
+impl AlertSummary {
+    fn of(alerts: &[AlertView]) -> Self {
+        let firing = || alerts.iter().filter(|alert| alert.state == AlertState::Firing);
+        Self { firing: firing().count(), worst: firing().map(|alert| alert.level).max(), needs: 0 }
+    }
+}
+
+/// The links to the views.
+fn nav(view: &str, alerts: AlertSummary) -> Vec<NavLink> {
+    let links = [
+        ("Fleet", "./", "fleet"),
+        ("Alerts", "alerts", "alerts"),
+        ("Runs", "runs", "runs"),
+        ("Set up", "setup", "setup"),
+    ];
+    let links = links.map(|(name, href, it)| {
+        let (count, class) = match (it, alerts.worst) {
+            ("alerts", Some(worst)) => (alerts.firing, format!("l-{}", worst.as_str())),
+            _ => (0, String::new()),
+        };
+        NavLink { name, href, current: it == view, count, class }
+    });
+    links.into()
+}
+
+/// What surrounds the view `view`.
+fn frame(visit: &Visit, view: &'static str, title: String, alerts: AlertSummary, now: Time) -> Value {
+    let is_critical = alerts.worst == Some(Level::Critical);
+    let urgent = alerts.needs.max(usize::from(is_critical));
+    Value::from(Serde(Frame {
+        title,
+        view,
+        icon: assets::icon_href(urgent, is_critical),
+        style: assets::STYLE.href(),
+        script: assets::SCRIPT.href(),
+        refresh: REFRESH,
+        admin: visit.is_admin,
+        theme: visit.theme,
+        wall: visit.query.contains_key("wall"),
+        nav: nav(view, alerts),
+        taken: now.to_jiff().strftime("as of %H:%M:%S UTC").to_string(),
+    }))
+}
+
+/// All active alerts.
+async fn active_alerts(shared: &HandlerState) -> Result<Vec<AlertView>, ApiError> {
+    let filter = AlertFilter { level: None, state: None, agent: None, rule: None, task: None, limit: MAX_ALERTS };
+    Ok(shared.context.engine.alerts(filter).await?)
+}
+
+/// An error as a page.
+#[derive(Debug)]
+pub(super) struct PageError(ApiError);
+
+impl<E: Into<ApiError>> From<E> for PageError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        let ApiError { status, message, header } = self.0;
+        let frame = Frame {
+            title: format!("{} · lookout", status.as_u16()),
+            view: "error",
+            icon: assets::icon_href(0, false),
+            style: assets::STYLE.href(),
+            script: String::new(),
+            refresh: 0,
+            admin: false,
+            theme: None,
+            wall: false,
+            nav: nav("", AlertSummary::default()),
+            taken: String::new(),
+        };
+        let context =
+            context! { page => Value::from(Serde(frame)), status => status.as_u16(), message => message.clone() };
+        let html = TEMPLATES.get_template("error.html").and_then(|template| template.render(context));
+        let mut response = html.unwrap_or(message).into_response();
+        *response.status_mut() = status;
+        decorate(response.headers_mut(), false);
+        if let Some((name, value)) = header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// Renders `template` with what `context` builds on a blocking thread, and sends it.
+async fn send(
+    shared: &HandlerState,
+    reader: &Connection,
+    visit: &Visit,
+    template: &'static str,
+    context: impl FnOnce() -> Value + Send + 'static,
+) -> Result<Response, ApiError> {
+    let is_compressed = visit.accepts_gzip;
+    let build =
+        move || {
+            let html = TEMPLATES.get_template(template).and_then(|template| template.render(context()));
+            html.map(|html| {
+                if is_compressed { assets::compress(html.as_bytes(), GZIP_LEVEL) } else { bytes::Bytes::from(html) }
+            })
+        };
+    let built = shared.sending.build(build).await?;
+    let bytes = built.map_err(|error| {
+        tracing::error!(template, error = %error, "page could not be rendered");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the page could not be rendered: {error}"))
+    })?;
+    let mut response = shared.sending.body(bytes, reader).await?.into_response();
+    decorate(response.headers_mut(), is_compressed);
+    Ok(response)
+}
+
+fn decorate(headers: &mut HeaderMap, is_compressed: bool) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::VARY, HeaderValue::from_static("accept, accept-encoding, cookie"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    if is_compressed {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+}

@@ -1,0 +1,208 @@
+//! The page for browsers: what it shows of the fleet, that text of others stays text, and that nothing comes from elsewhere.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::counterparts::Need;
+use crate::http::Response;
+use crate::program::{Lookout, Setup, eventually};
+use crate::{Case, trial};
+
+pub(crate) fn trials() -> Vec<Case> {
+    vec![
+        trial("page: browsers get HTML at the root, programs the list of routes", &[], negotiation),
+        trial("page: who needs you stands above those who work", &[], the_queue),
+        trial("page: filters are in the address", &[], filters),
+        trial("page: every view shows an agent with alerts and runs", &[], views),
+        trial("page: names and reasons of agents are text", &[], hostile_names),
+        trial("page: style and script are immutable, and nothing is loaded from elsewhere", &[], assets),
+        trial("page: an empty fleet says how to begin", &[], empty_fleet),
+        trial("page: a browser shows the fleet and runs the script", &[Need::Chromium], in_chromium),
+    ]
+}
+
+/// The page at `path`, as a browser asks for it.
+fn page(lookout: &Lookout, path: &str) -> Response {
+    lookout.send("GET", path, &[("accept", "text/html,application/xhtml+xml")], b"")
+}
+
+fn html(lookout: &Lookout, path: &str) -> String {
+    let answer = page(lookout, path);
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text());
+    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
+    text(&answer)
+}
+
+/// A page with slashes as they are: templates escape them too.
+fn text(answer: &Response) -> String {
+    answer.text().replace("&#x2f;", "/")
+}
+
+/// A fleet with an agent of each kind.
+fn fleet() -> (Setup, Lookout) {
+    let setup = Setup::new("receivers: []\n");
+    let lookout = setup.start();
+    let answer = lookout.post(
+        "/api/state",
+        &json!({"project": "shop", "agents": [
+            {"name": "asking_ann", "status": "waiting_question", "reason": "permission to run Bash"},
+            {"name": "failing_fay", "status": "running", "task_id": "t1"},
+            {"name": "working_wil", "status": "running", "type": "codex", "phase": "test"},
+            {"name": "idle_ida", "status": "idle"},
+            {"name": "done_dan", "status": "completed"}]}),
+    );
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let failed =
+        json!({"project": "shop", "agents": [{"name": "failing_fay", "status": "failed", "reason": "exit code 137"}]});
+    assert_eq!(lookout.post("/api/state", &failed).status, 200);
+    (setup, lookout)
+}
+
+fn negotiation() {
+    let (_setup, lookout) = fleet();
+    let listed = lookout.get("/");
+    assert_eq!(listed.json()["name"], "lookout");
+    let shown = page(&lookout, "/");
+    let policy = shown.header("content-security-policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
+    assert_eq!(shown.header("cache-control"), Some("no-store"));
+    assert!(shown.header("vary").is_some_and(|vary| vary.contains("accept")));
+    let missing = page(&lookout, "/agent?project=shop&agent=gone_gus");
+    assert_eq!(missing.status, 404);
+    assert!(text(&missing).contains("unknown agent shop/gone_gus"), "{}", missing.text());
+}
+
+fn the_queue() {
+    let (_setup, lookout) = fleet();
+    let shown = eventually("both alerts' agents on the page", || {
+        let shown = html(&lookout, "/");
+        (shown.contains("AgentDown error")).then_some(shown)
+    });
+    let place = |text: &str| shown.find(text).unwrap_or_else(|| panic!("no {text:?} in {shown}"));
+    let order = ["1 needs you", "asking_ann", "failing_fay", "working_wil", "idle_ida", "done_dan"];
+    let places: Vec<usize> = order.iter().map(|text| place(text)).collect();
+    assert!(places.is_sorted(), "{order:?}: {places:?}");
+    assert!(shown.contains("<title>1 needs you · 1 failed · lookout</title>"), "{shown}");
+    assert!(shown.contains("permission to run Bash") && shown.contains("exit code 137"), "{shown}");
+    assert!(shown.contains(r#"class="row s-failed l-error""#), "{shown}");
+}
+
+fn filters() {
+    let (_setup, lookout) = fleet();
+    for (query, expected, others) in [
+        ("q=ANN", "asking_ann", "working_wil"),
+        ("state=failed", "failing_fay", "asking_ann"),
+        ("type=codex", "working_wil", "idle_ida"),
+        ("q=exit+code", "failing_fay", "asking_ann"),
+    ] {
+        let shown = html(&lookout, &format!("/?{query}"));
+        assert!(shown.contains(expected) && !shown.contains(others), "{query}: {shown}");
+    }
+    let shown = html(&lookout, "/?project=lab");
+    assert!(!shown.contains("asking_ann") && shown.contains("No agent matches"), "{shown}");
+}
+
+fn views() {
+    let (_setup, lookout) = fleet();
+    let registered =
+        lookout.post("/agents/register", &json!({"name": "working_wil", "type": "codex", "project_id": "shop"}));
+    assert!(registered.status < 300, "{}", registered.text());
+    let mut ids = Vec::new();
+    for name in ["nightly build", "morning build"] {
+        let started = lookout.post("/agents/shop/working_wil/trace/start", &json!({"name": name}));
+        assert_eq!(started.status, 200, "{}", started.text());
+        let id = started.json()["trace_id"].as_str().expect("an id").to_owned();
+        let tokens = json!({"input": 100, "output": 20});
+        let end = json!({"trace_id": id, "status": "error", "error": "no space left", "tokens": tokens});
+        assert_eq!(lookout.post("/agents/shop/working_wil/trace/end", &end).status, 200);
+        ids.push(id);
+    }
+    let alert = eventually("an alert", || {
+        let alerts = lookout.get("/api/alerts?rule=AgentDown").json();
+        alerts["alerts"][0]["fingerprint"].as_str().map(ToOwned::to_owned)
+    });
+    for (path, texts) in [
+        ("/alerts".to_owned(), &["AgentDown", "shop/failing_fay", "Firing: 1 error"][..]),
+        (format!("/alert?id={alert}"), &["AgentDown", "Who was notified", "firing at error"]),
+        (
+            "/agent?project=shop&agent=working_wil".to_owned(),
+            &["Working", "nightly build", "no space left", "last 24 hours"],
+        ),
+        ("/runs".to_owned(), &["nightly build", "morning build", "no space left"]),
+        ("/runs?status=ok".to_owned(), &["No run matches"]),
+        (format!("/run?id={}", ids[0]), &["nightly build", "Waterfall", "no space left"]),
+        (format!("/compare?run={}&run={}", ids[0], ids[1]), &["nightly build", "morning build", "Tokens", "1 ×"]),
+        ("/setup".to_owned(), &["5 agents in 1 project.", "lookout setup litellm"]),
+    ] {
+        let shown = html(&lookout, &path);
+        for text in texts {
+            assert!(shown.contains(text), "{path} without {text:?}: {shown}");
+        }
+    }
+    for (path, status) in [("/alert?id=zz", 400), ("/alert?id=0123456789abcdef", 404), ("/run?id=1", 400)] {
+        assert_eq!(page(&lookout, path).status, status, "{path}");
+    }
+}
+
+fn hostile_names() {
+    let setup = Setup::new("receivers: []\n");
+    let lookout = setup.start();
+    let name = r#"<script>alert("1")</script>&'"#;
+    let push = json!({"project": "a&b", "agents": [
+        {"name": name, "status": "failed", "reason": "<img src=x onerror=alert(2)>", "task_id": "{{ 7 * 7 }}"},
+        {"name": "calm<b>", "status": "running", "phase": "\" onmouseover=\"alert(3)"}]});
+    let answer = lookout.post("/api/state", &push);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let agent = "/agent?project=a%26b&agent=%3Cscript%3Ealert(%221%22)%3C%2Fscript%3E%26%27";
+    for path in ["/", "/alerts", "/runs?q=%3Cscript%3E", "/setup", agent, "/?q=%22%3E%3Cscript%3E"] {
+        let shown = html(&lookout, path);
+        for markup in ["<script>alert", "<img src", "\"><script", "\" onmouseover", "<b>\"", "49"] {
+            let is_there = shown.contains(markup) && markup != "49" || shown.contains("task 49");
+            assert!(!is_there, "{path} has {markup}: {shown}");
+        }
+    }
+    assert!(html(&lookout, agent).contains("&lt;script&gt;"));
+}
+
+fn assets() {
+    let (_setup, lookout) = fleet();
+    let shown = html(&lookout, "/");
+    assert!(!shown.contains("http://") && !shown.contains("https://") && !shown.contains(" style="), "{shown}");
+    for (before, kind) in
+        [("<link rel=\"stylesheet\" href=\"", "text/css"), ("<script type=\"module\" src=\"", "text/javascript")]
+    {
+        let path = shown.split_once(before).and_then(|(_, rest)| rest.split_once('"')).expect("an asset").0;
+        let answer = lookout.send("GET", &format!("/{path}"), &[("accept-encoding", "gzip")], b"");
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(answer.header("content-type").is_some_and(|it| it.starts_with(kind)), "{path}");
+        assert!(answer.header("cache-control").is_some_and(|it| it.contains("immutable")), "{path}");
+        assert_eq!(answer.header("content-encoding"), Some("gzip"), "{path}");
+        let plain = lookout.get(&format!("/{path}"));
+        assert!(!plain.text().contains("://"), "{path} names an address of elsewhere");
+    }
+    assert_eq!(lookout.get("/assets/style-00000000.css").status, 404);
+    assert!(lookout.get("/icon.svg?n=3&critical=1").text().contains(">3</text>"));
+}
+
+fn empty_fleet() {
+    let setup = Setup::new("receivers: []\n");
+    let lookout = setup.start();
+    let shown = html(&lookout, "/");
+    assert!(shown.contains("No agents yet") && shown.contains("lookout setup claude-code"), "{shown}");
+}
+
+fn in_chromium() {
+    let (setup, lookout) = fleet();
+    let profile = setup.path().join("chromium");
+    let output = Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .arg(format!("--user-data-dir={}", profile.display()))
+        .arg(lookout.url())
+        .output()
+        .expect("chromium runs");
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(shown.contains("live-on"), "the script did not run: {shown}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(shown.contains("asking_ann") && shown.contains("permission to run Bash"), "{shown}");
+}
