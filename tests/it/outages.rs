@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::clickhouse::export;
 use crate::counterparts::Need;
 use crate::doubles::clickhouse::ClickHouseServer;
-use crate::doubles::mariadb::MariaDb;
+use crate::doubles::mariadb::{MariaDb, PLATFORM};
 use crate::doubles::slack::Slack;
 use crate::doubles::unreliable::{Fault, Unreliable};
 use crate::program::{Setup, eventually, within};
@@ -24,6 +24,8 @@ const ROUNDS: usize = 12;
 
 fn come_and_go() {
     let (server, database, slack) = (ClickHouseServer::start(), MariaDb::start(), Slack::start());
+    // Through the faults the sidecar may not have created it by the end.
+    database.sql(PLATFORM);
     let (spans, agents) = (Unreliable::before(server.address), Unreliable::before(database.address));
     let export_through = |address: &str| server.export().replace(&server.address.to_string(), address);
     let url = database.url().replace(&database.address.to_string(), &agents.address.to_string());
