@@ -1,5 +1,7 @@
 //! Runs: recordings of real agents, the walk of a platform, and what a crash leaves.
 
+mod why;
+
 use serde_json::{Value, json};
 
 use crate::callbacks::sample;
@@ -25,6 +27,7 @@ pub(crate) fn trials() -> Vec<Case> {
             &[],
             failed_runs_notify,
         ),
+        trial("runs: `lookout why` explains rules about runs", &[], why::why_reads_well),
         trial("runs: a task has its runs, alerts and an estimate", &[], tasks),
         trial("runs: the registry keeps, patches and removes agents", &[], registry),
         trial("runs: routes need their roles", &[], roles),
