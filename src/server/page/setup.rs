@@ -16,7 +16,7 @@ use crate::text::number;
 /// Agents whose signals are listed.
 const LISTED: usize = 200;
 
-/// How an agent can be connected: for whom, what happens, what to run.
+/// How an agent can be connected: its name, what happens, what to run.
 const WAYS: [(&str, &str, &str); 6] = [
     ("Claude Code", "Hooks and telemetry: state, tools, tokens, cost.", "lookout setup claude-code"),
     ("Codex, Gemini CLI, Copilot", "The settings to paste, and where.", "lookout setup codex"),
