@@ -452,7 +452,10 @@ impl RunBook {
         let open = self.runs.get_mut(&id)?;
         let is_open = matches!(open.run.status, RunStatus::Running | RunStatus::Abandoned);
         let is_first = is_open && is_explicit(open.run.source) && !awaits_other;
-        self.end_piece(now, reported, id, &end);
+        let is_of_pipe = open.run.source == RunSource::Pipe;
+        if is_of_pipe || self.joined(reported) == Some(id) {
+            self.end_piece(now, reported, id, &end);
+        }
         let open = self.runs.get_mut(&id)?;
         if is_first {
             let run = &mut open.run;

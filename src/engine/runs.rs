@@ -244,6 +244,16 @@ impl RunsThread {
             RunsMessage::Report(report, reply) => {
                 let ReportedRun { start, spans, end } = *report;
                 let id = start.id;
+                // Of a run that sampling left out, what is reported again must not count again.
+                if self.book.resolve(id).is_none() && !self.bring_back(now, id) {
+                    self.counters.sampled_out.fetch_add(spans.len() as u64, Relaxed);
+                    let stored = self.store.load(id).map(|stored| stored.runs.into_iter().find(|run| run.id == id));
+                    return match stored {
+                        Ok(Some(run)) => self.after_commit(reply, run),
+                        Ok(None) => drop(reply.send(Err(RunsError::UnknownRun(id)))),
+                        Err(error) => drop(reply.send(Err(error.into()))),
+                    };
+                }
                 let mut run = self.begin(now, start);
                 self.take_spans(now, spans);
                 if let Some(ended) = end.and_then(|end| self.finish(now, id, end)) {

@@ -96,6 +96,10 @@ impl Fleet {
             (Some(agent), _) => {
                 if self.find(name, agent).is_none() {
                     self.check_room(1)?;
+                    if !self.has_room(SERIES_PER_AGENT + 1) {
+                        self.state.series_dropped += SERIES_PER_AGENT as u64;
+                        return Err(("", RejectReason::SeriesCap, self.cap_error()));
+                    }
                 }
                 let project = self.project_slot(name).ok_or_else(no_project)?;
                 let source = Arc::clone(&self.metrics);
@@ -113,7 +117,12 @@ impl Fleet {
                 let unknown = "no such component in the project; send its status to /api/state first";
                 (slot.ok_or_else(|| ("component", RejectReason::Name, unknown.to_owned()))?, false)
             }
-            (None, None) => (self.project_slot(name).ok_or_else(no_project)?, false),
+            (None, None) => {
+                if !self.projects.contains_key(name) {
+                    self.check_room(1)?;
+                }
+                (self.project_slot(name).ok_or_else(no_project)?, false)
+            }
         };
         if scope == CustomScope::Agent {
             self.agent_was_seen(now, slot, is_new);
@@ -226,17 +235,21 @@ impl Fleet {
         metrics: impl Iterator<Item = CustomUpdate>,
     ) -> Vec<(String, Refusal)> {
         let holder = (CustomScope::Component, slot);
+        let metrics: Vec<CustomUpdate> = metrics.collect();
+        // What is not reported any more leaves first: another kind or other labels of its name may take its place.
+        let is_sent = |series: &CustomSeries| {
+            let is_it = |update: &CustomUpdate| {
+                (&update.name, &update.labels, update.kind) == (&series.name, &series.labels, series.value.kind())
+            };
+            metrics.iter().any(is_it)
+        };
+        self.drop_metrics(holder, |series| series.is_of_state && !is_sent(series));
         let mut refused = Vec::new();
-        let mut sent: Vec<(Arc<str>, crate::model::CustomLabels)> = Vec::new();
-        for update in metrics {
-            sent.push((Arc::clone(&update.name), update.labels.clone()));
-            if let Err(refusal) = self.set_metric(now, holder, &update, true) {
+        for update in &metrics {
+            if let Err(refusal) = self.set_metric(now, holder, update, true) {
                 refused.push((full_name(&update.name, update.kind), refusal));
             }
         }
-        let is_sent =
-            |series: &CustomSeries| sent.iter().any(|(name, labels)| *name == series.name && *labels == series.labels);
-        self.drop_metrics(holder, |series| series.is_of_state && !is_sent(series));
         refused
     }
 

@@ -408,9 +408,10 @@ impl CustomUpdate {
 /// is a counter. The name is empty if nothing of it is valid.
 pub fn family_name(name: &str) -> (String, Option<CustomKind>) {
     let name = metric_name(name, CUSTOM_PREFIX);
-    match name.strip_suffix("_total") {
-        Some(base) => (base.to_owned(), Some(CustomKind::Counter)),
-        None => (name, None),
+    // All of them: `jobs_total_total` would be a family named as the samples of `jobs` are.
+    match name.trim_end_matches("_total") {
+        base if base.len() < name.len() => (base.to_owned(), Some(CustomKind::Counter)),
+        _ => (name, None),
     }
 }
 
@@ -440,6 +441,13 @@ mod tests {
         let mut exact = CustomValue::new(CustomKind::Counter, 0.1);
         exact.report(0.30000000000000004);
         assert_eq!(exact.get(), 0.30000000000000004);
+    }
+
+    #[test]
+    fn no_family_is_named_as_the_samples_of_another() {
+        for name in ["jobs", "jobs_total", "jobs_total_total"] {
+            assert_eq!(family_name(name).0, "jobs");
+        }
     }
 
     #[test]

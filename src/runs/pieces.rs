@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::turns::{is_hook_session, session_name};
-use super::{OpenRun, RunBook, RunEnd, RunStart, SessionKey, is_explicit, overlaps, session_key, session_key_of_run};
+use super::{
+    OpenRun, RunBook, RunEnd, RunStart, SessionKey, UNIQUE_SESSION, is_explicit, overlaps, session_key,
+    session_key_of_run,
+};
 use crate::model::hook::session_hash;
 use crate::model::{AgentIdentity, Run, RunSource, RunStatus, Span, SpanField, SpanId, SpanStatus, Time, TraceId};
 
@@ -54,6 +57,14 @@ impl RunBook {
             .collect();
         found.sort_by_key(|open| (std::cmp::Reverse(open.run.started_at), open.run.id));
         found.dedup_by_key(|open| open.run.id);
+        // People number sessions 1, 2, 3: a short one is the same for the same agent alone. Hooks may name it otherwise.
+        let is_short = |session: &str| session.len() < UNIQUE_SESSION;
+        found.retain(|open| {
+            let needs_agent = is_short(session) || open.run.session.as_deref().is_some_and(is_short);
+            let is_same =
+                |agent: &AgentIdentity| (&*agent.project, &*agent.agent) == (&*open.run.project, &*open.run.agent);
+            !needs_agent || open.run.source == RunSource::Hook || agent.is_none_or(is_same)
+        });
         found.into_iter()
     }
 

@@ -578,6 +578,35 @@ fn turns_of_a_session_that_follow_each_other_are_runs_of_their_own() {
 }
 
 #[test]
+fn agents_whose_sessions_have_the_same_short_name_have_runs_of_their_own() {
+    let mut kept = Kept::new();
+    kept.book.start(at(0), &started(50, Some("chat-7"), 0));
+    let of_writer = RunStart { agent: agent("writer"), source: RunSource::Pipe, ..started(60, Some("chat-7"), 1) };
+    assert_eq!(kept.book.start(at(1), &of_writer).id, trace(60));
+    let mut by_writer = in_session(call(70, 71, None, 2, 10), "chat-7");
+    by_writer.agent = Some(agent("writer"));
+    kept.add(at(3), by_writer);
+    kept.commit(at(3));
+    assert_eq!(kept.book.run(trace(50)).map(|run| run.totals.calls), Some(0));
+    assert_eq!(kept.book.run(trace(60)).map(|run| run.totals.calls), Some(1));
+    // The same agent's are one.
+    let by_pipe = RunStart { source: RunSource::Pipe, ..started(80, Some("chat-7"), 1) };
+    assert_eq!(kept.book.start(at(4), &by_pipe).id, trace(50));
+}
+
+#[test]
+fn a_second_end_of_a_run_by_its_trace_changes_nothing() {
+    let mut kept = Kept::new();
+    kept.book.start(at(0), &RunStart { trace: trace(9), ..started(50, None, 0) });
+    let end = |tokens| RunEnd { at: at(5), tokens, ..RunEnd::default() };
+    assert!(kept.book.end(at(5), trace(9), end(None)).is_some_and(|(_, is_first)| is_first));
+    let again = kept.book.end(at(6), trace(9), end(Some([1; 5])));
+    assert_eq!(again.map(|(run, is_first)| (run.reported_tokens, is_first)), Some((None, false)));
+    // The topmost span that its client exports is not a repetition.
+    assert_eq!(kept.book.span(at(7), &root(9, 200, None, "clerk", 0, 5)), SpanOutcome::New);
+}
+
+#[test]
 fn a_hook_of_the_end_of_a_session_does_not_end_what_pipe_watches() {
     let session = "0123456789abcdef-session";
     let mut kept = Kept::new();

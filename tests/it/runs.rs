@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("runs: what was answered outlives a kill, and counts once", &[], kill),
         trial("runs: hooks and spans of one prompt are one run", &[], hooks_and_spans),
         trial("runs: sampling drops spans and no number", &[], sampling),
+        trial("runs: sums that outgrow integers are still answered", &[], large_sums),
         trial("runs: lists are filtered and paged", &[], lists),
         trial("runs: no prompt, answer, argument or key is stored by default", &[], private),
         trial("runs: commands show the same with and without a sidecar", &[], commands),
@@ -407,11 +408,36 @@ fn sampling() {
         assert_eq!((&stats["agents"][0]["runs"], &stats["agents"][0]["calls"]), (&json!(2), &json!(2)));
     };
     check(&lookout);
+    let reported = json!({
+        "run_id": "ddddddddddddddddddddddddddddddd1", "project": "lab", "agent_name": "reporter", "name": "import",
+        "status": "ok", "started_at": "2026-11-01T10:00:00Z", "ended_at": "2026-11-01T10:00:05Z", "tokens": {"input": 5},
+    });
+    assert_eq!(lookout.post("/api/traces", &reported).status, 200);
     lookout.kill9();
     let lookout = setup.start();
+    let again = lookout.post("/api/traces", &reported);
+    assert_eq!((again.status, &again.json()["run_id"]), (200, &reported["run_id"]), "{}", again.text());
+    let stats = lookout.get("/api/agents/stats?agents=lab/reporter&range=400d&by=total").json();
+    assert_eq!((&stats["agents"][0]["runs"], &stats["agents"][0]["tokens"]["input"]), (&json!(1), &json!(5)), "once");
     let late = spans("shop", &[(good, "00000000000000e2", "00000000000000e1", "chat", call)]);
     assert_eq!(lookout.post("/v1/traces", &late).status, 200);
     check(&lookout);
+}
+
+fn large_sums() {
+    let lookout = Setup::new("").start();
+    for number in 0..12 {
+        let report = json!({
+            "run_id": format!("{:032x}", number + 1), "project": "shop", "agent_name": "clerk", "name": "import",
+            "status": "ok", "started_at": "2026-11-01T10:00:00Z", "ended_at": "2026-11-01T10:00:05Z",
+            "tokens": {"input": i64::MAX}, "metadata": {"response_time_ms": 1_000_000_000},
+        });
+        // Each is a commit of its own.
+        assert_eq!(lookout.post("/api/traces", &report).status, 200);
+    }
+    let stats = lookout.get("/api/agents/stats?range=400d");
+    assert_eq!(stats.status, 200, "{}", stats.text());
+    assert_eq!(stats.json()["agents"][0]["runs"], 12);
 }
 
 fn lists() {

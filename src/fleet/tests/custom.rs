@@ -124,11 +124,15 @@ fn the_next_state_of_a_component_replaces_what_came_with_the_last() {
     let custom = vec![labeled("pool", "x", gauge("c", 4.0))];
     test.push_batch(2, component(&[("b", 2.5), ("jobs_total", 1.0)], custom));
     assert_eq!(test.series(), ["db b 2.5", "db c{pool=\"x\"} 4", "db jobs_total 6", "db posted 3"]);
-    // A number whose name means something else costs itself.
+    // A name may come to mean something else.
     let outcome = test.push_batch(3, component(&[("b_total", 1.0), ("jobs_total", 2.0)], Vec::new()));
+    assert_eq!((outcome.accepted, outcome.rejected.len()), (1, 0));
+    assert_eq!(test.series(), ["db b_total 1", "db jobs_total 7", "db posted 3"]);
+    // A number whose name means something else elsewhere costs itself.
+    let outcome = test.push_batch(4, component(&[("posted_total", 1.0), ("jobs_total", 2.0)], Vec::new()));
     assert_eq!((outcome.accepted, outcome.rejected[0].field), (1, "metrics"));
-    assert!(outcome.rejected[0].error.contains("`b` is a gauge already"), "{}", outcome.rejected[0].error);
-    let unknown = test.metrics(4, &[CustomUpdate { component: Some("cache".into()), ..gauge("posted", 3.0) }]);
+    assert!(outcome.rejected[0].error.contains("`posted` is a gauge already"), "{}", outcome.rejected[0].error);
+    let unknown = test.metrics(5, &[CustomUpdate { component: Some("cache".into()), ..gauge("posted", 3.0) }]);
     assert_eq!((unknown.accepted, unknown.rejected[0].reason), (0, RejectReason::Name));
 }
 
@@ -182,8 +186,12 @@ fn custom_metrics_take_at_most_half_of_the_series_cap() {
         test.push_batch(2, Batch { project: "shop".into(), agents: vec![named("a")], ..Batch::default() }).accepted,
         1
     );
-    let of_new = test.metrics(3, &[of_agent("b", gauge("other", 1.0))]);
-    assert_eq!((of_new.accepted, of_new.rejected[0].reason), (0, RejectReason::SeriesCap));
+    let elsewhere = CustomUpdate { project: Some("lab".into()), ..gauge("other", 1.0) };
+    for update in [of_agent("b", gauge("other", 1.0)), elsewhere.clone(), of_agent("b", elsewhere)] {
+        let outcome = test.metrics(3, &[update]);
+        assert_eq!((outcome.accepted, outcome.rejected[0].reason), (0, RejectReason::SeriesCap));
+    }
+    assert_eq!(test.fleet.state().projects.len(), 1, "what is rejected leaves no project behind");
     assert_eq!(test.series().len(), SERIES_PER_AGENT);
 }
 

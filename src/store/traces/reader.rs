@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::types::Value;
+use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
 use super::block::BLOCK_BITS;
@@ -373,21 +373,29 @@ fn stats(
             group,
             name: Arc::from(row.get::<_, String>(1)?),
             cell: StatCell {
-                runs: row.get(2)?,
-                failed_runs: row.get(3)?,
-                calls: row.get(4)?,
-                failed_calls: row.get(5)?,
-                tools: row.get(6)?,
-                tokens: [row.get(7)?, row.get(8)?, row.get(9)?, row.get(10)?, row.get(11)?],
-                cost_nanos: row.get(12)?,
-                fallbacks: row.get(13)?,
-                waited_ms: row.get(14)?,
+                runs: sum(row, 2)?,
+                failed_runs: sum(row, 3)?,
+                calls: sum(row, 4)?,
+                failed_calls: sum(row, 5)?,
+                tools: sum(row, 6)?,
+                tokens: [sum(row, 7)?, sum(row, 8)?, sum(row, 9)?, sum(row, 10)?, sum(row, 11)?],
+                cost_nanos: sum(row, 12)?,
+                fallbacks: sum(row, 13)?,
+                waited_ms: sum(row, 14)?,
                 run_durations: Sketch::decode(row.get_ref(15)?.as_blob()?),
                 call_durations: Sketch::decode(row.get_ref(16)?.as_blob()?),
             },
         })
     })?;
     rows.collect()
+}
+
+/// A sum of statistics. One that outgrew integers is a real number in SQLite, and the largest integer here.
+fn sum(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
+    match row.get_ref(column)? {
+        ValueRef::Real(sum) => Ok(sum as i64),
+        _ => row.get(column),
+    }
 }
 
 pub(super) fn agents(connection: &Connection) -> rusqlite::Result<Vec<RegisteredAgent>> {
