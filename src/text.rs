@@ -287,6 +287,13 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_cookie_stays_as_it_is_when_cleaned_again() {
+        let once = clean("cookie=a=b\nthen agent_name=c", 99).into_owned();
+        assert_eq!(once, "cookie=*** then agent_name=c");
+        assert_eq!(clean(&once, 99), once);
+    }
+
+    #[test]
     fn keys_are_masked_even_with_invisible_characters_in_them() {
         let key = format!("sk-proj-{}", "a1b2c3d4".repeat(4));
         assert_eq!(clean(&format!("failed with {key}"), 30), "failed with ***");

@@ -33,22 +33,27 @@ function setLive(state, text) {
   live.lastElementChild.textContent = text;
 }
 
-// Rows keep their place while somebody points at one or has the focus in it.
+// Rows keep their place while the pointer is on one or has the focus in it.
 const isHeld = () => Boolean($(".row:hover, .row:focus, .row:focus-within, dialog[open]")) || Boolean(getSelection()?.toString());
 
-async function refresh() {
-  if (isLoading || document.hidden) return;
-  if (isHeld()) return showHeld();
+async function refresh(isForced = false) {
+  if (isLoading && !isForced) return;
+  if (isHeld() && !isForced) return showHeld();
   isLoading = true;
+  const address = location.href;
   isStale = false;
   began = performance.now();
   let hasFailed = false;
   try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store" });
+    const answer = await fetch(address, { headers: { accept: "text/html" }, cache: "no-store" });
     if (!answer.ok) throw new Error(String(answer.status));
-    apply(new DOMParser().parseFromString(await answer.text(), "text/html"));
-    held = 0;
-    showHeld();
+    const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+    // What was asked for before the filters changed is not shown any more.
+    if (address === location.href) {
+      apply(next);
+      held = 0;
+      showHeld();
+    }
   } catch {
     hasFailed = true;
   }
@@ -60,19 +65,21 @@ async function refresh() {
 // A change after a quiet moment shows at once; of many, the page loads a few times a second, and less where that is slow.
 function schedule(least) {
   isStale = true;
-  const free = began + Math.max(250, took * 4) - performance.now();
+  const free = began + Math.max(document.hidden ? 5000 : 250, took * 4) - performance.now();
   if (!timer) timer = setTimeout(() => { timer = 0; refresh(); }, Math.max(least, free, 10));
 }
 
 function apply(next) {
+  $$(".row.changed").forEach((row) => row.classList.remove("changed"));
   for (const part of parts) {
     const [old, fresh] = [$(part), $(part, next)];
     if (!old || !fresh || old.innerHTML === fresh.innerHTML) continue;
-    const before = new Map($$(".row", old).map((row) => [row.id, row.className]));
+    const look = (row) => row.className.replace(" changed", "");
+    const before = new Map($$(".row", old).map((row) => [row.id, look(row)]));
     const focused = document.activeElement?.closest?.(".row")?.id;
     old.innerHTML = fresh.innerHTML;
     for (const row of $$(".row", old)) {
-      if (before.get(row.id) !== row.className && !calm.matches) row.classList.add("changed");
+      if (before.get(row.id) !== look(row) && !calm.matches) row.classList.add("changed");
     }
     if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   }
@@ -95,7 +102,7 @@ function showHeld() {
 $("#changes")?.addEventListener("click", () => {
   document.activeElement?.blur?.();
   held = 0;
-  refresh();
+  refresh(true);
 });
 
 function changed() {
@@ -103,40 +110,63 @@ function changed() {
   schedule(0);
 }
 
-document.addEventListener("visibilitychange", () => { if (!document.hidden && isStale) refresh(); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden && isStale) schedule(0); });
 document.addEventListener("pointerout", () => { if (isStale && !isHeld()) schedule(0); });
 
-// Tabs of one browser share one stream: the one that holds the lock reads it and tells the others.
-const channel = new BroadcastChannel("lookout" + new URL("./", location.href).pathname);
-channel.onmessage = (message) => hear(message.data);
-
-function hear(data) {
-  if (data.kind === "state") setLive(data.state, data.text);
-  else changed();
+// Tabs of one browser share one stream: the one that holds the lock reads it and passes it on.
+// Without locks, on plain HTTP from another host, each tab reads its own.
+const base = new URL("./", location.href).pathname;
+const channel = navigator.locks ? new BroadcastChannel("lookout" + base) : null;
+let state = null;      // of the stream, in the tab that reads it
+let isReader = false;
+if (channel) {
+  channel.onmessage = ({ data }) => {
+    if (data.kind === "hello") { if (isReader && state) channel.postMessage(state); } else receive(data);
+  };
 }
 
-function tell(data) {
-  channel.postMessage(data);
-  hear(data);
+function receive(data) {
+  if (data.kind === "state") setLive(data.state, data.text);
+  // What changed before the stream began is shown, too.
+  if (data.kind !== "state" || data.state === "live") changed();
+}
+
+function publish(data) {
+  if (data.kind === "state") state = data;
+  channel?.postMessage(data);
+  receive(data);
 }
 
 function follow() {
-  return new Promise(() => {
+  isReader = true;
+  let pause = 2000;
+  const open = () => {
     const source = new EventSource("api/monitoring/stream?events=status,alert,run");
-    source.onopen = () => tell({ kind: "state", state: "live", text: "live" });
-    source.onerror = () => tell({ kind: "state", state: "lost", text: "connection lost, retrying" });
-    for (const kind of ["status", "alert", "run", "resync"]) {
-      source.addEventListener(kind, () => tell({ kind }));
-    }
-  });
+    source.onopen = () => { pause = 2000; publish({ kind: "state", state: "live", text: "live" }); };
+    source.onerror = () => {
+      publish({ kind: "state", state: "lost", text: "connection lost, retrying" });
+      // After an answer other than 200 a browser does not try again by itself.
+      if (source.readyState === EventSource.CLOSED) {
+        setTimeout(open, pause);
+        pause = Math.min(pause * 2, 60000);
+      }
+    };
+    for (const kind of ["status", "alert", "run", "resync"]) source.addEventListener(kind, () => publish({ kind }));
+  };
+  open();
+  return new Promise(() => {});
 }
 
 if (parts.length) {
-  if (navigator.locks) navigator.locks.request("lookout-stream" + new URL("./", location.href).pathname, follow);
-  else follow();
+  if (navigator.locks) {
+    navigator.locks.request("lookout-stream" + base, follow);
+    channel.postMessage({ kind: "hello" });
+  } else {
+    follow();
+  }
   setInterval(ages, 1000);
   // Values that only time changes.
-  setInterval(() => { if (!document.hidden) refresh(); }, 30000);
+  setInterval(() => schedule(0), 30000);
 }
 
 function ages() {
@@ -159,6 +189,8 @@ document.addEventListener("pointerover", (event) => {
   }
 });
 
+$("#notify")?.addEventListener("click", () => Notification.requestPermission());
+
 function notify(title) {
   if (typeof Notification !== "undefined" && Notification.permission === "granted" && document.hidden) {
     new Notification(title, { tag: "lookout" });
@@ -173,9 +205,9 @@ async function act(method, path, content) {
     headers: { "content-type": "application/json", "x-lookout": "page" },
     body: content === undefined ? undefined : JSON.stringify(content),
   });
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(said.error || `HTTP ${answer.status}`);
-  return said;
+  const result = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(result.error || `HTTP ${answer.status}`);
+  return result;
 }
 
 const owner = (element) => element.closest("[data-alert], [data-agent], [data-silence]");
@@ -189,18 +221,24 @@ async function acknowledge(element) {
 
 function done(element) {
   element.blur?.();
-  if (parts.length) changed(); else location.reload();
+  if (parts.length) refresh(true); else location.reload();
 }
 
-// What a silence would cover, chosen by its scope.
+// What a silence would cover, chosen by its scope; the narrowest first.
 function scopes(data) {
   const found = [];
-  const [project, ...rest] = (data.agent || "").split("/");
-  const name = rest.join("/");
-  if (data.rule && name) found.push([`${data.rule} of ${data.agent}`, { rule: data.rule, project, agent_name: name }]);
-  if (name) found.push([`everything about ${data.agent}`, { project, agent_name: name }]);
-  if (data.rule) found.push([`${data.rule} of all`, { rule: data.rule }]);
-  if (project && name) found.push([`everything in ${project}`, { project }]);
+  const { rule, project } = data;
+  const about = {};
+  if (project) about.project = project;
+  for (const [key, label] of [["name", "agent_name"], ["component", "component"], ["source", "source"], ["receiver", "receiver"]]) {
+    if (data[key]) about[label] = data[key];
+  }
+  const subject = [project, data.name || data.component || data.source || data.receiver].filter(Boolean).join("/");
+  const isWhole = !subject || subject === project;
+  if (rule && subject) found.push([`${rule} of ${subject}`, { rule, ...about }]);
+  if (!isWhole) found.push([`everything about ${subject}`, about]);
+  if (rule) found.push([`${rule} of all`, { rule }]);
+  if (project) found.push([`everything in ${project}`, { project }]);
   return found;
 }
 
@@ -265,7 +303,7 @@ if (filters && body.dataset.view === "fleet") {
     for (const kept of ["wall", "state"]) if (new URLSearchParams(location.search).has(kept)) query.set(kept, new URLSearchParams(location.search).get(kept));
     history.replaceState(null, "", query.size ? `?${query}` : "./");
     held = 0;
-    await refresh();
+    await refresh(true);
   };
   filters.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(go, 120); });
   filters.addEventListener("submit", (event) => { event.preventDefault(); go(); });
@@ -312,7 +350,7 @@ document.addEventListener("keydown", async (event) => {
   event.preventDefault();
 });
 
-// The agent's page beside the list.
+// The agent's page next to the list.
 async function peek(row) {
   const link = $("a[href]", row);
   if (!link) return;

@@ -41,7 +41,7 @@ pub(super) use runs::{list as runs, show as run};
 pub(super) use setup::show as setup;
 
 /// Most active alerts that a page reads.
-const MAX_ALERTS: usize = 20_000;
+const MAX_ALERTS: usize = 2_000;
 /// How hard a page is compressed: it is sent once.
 const GZIP_LEVEL: u32 = 4;
 /// Seconds after which a page without JavaScript loads again.
@@ -170,7 +170,8 @@ struct AlertSummary {
 impl AlertSummary {
     fn of(alerts: &[AlertView]) -> Self {
         let firing = || alerts.iter().filter(|alert| alert.state == AlertState::Firing);
-        Self { firing: firing().count(), worst: firing().map(|alert| alert.level).max(), needs: 0 }
+        let needs = alerts.iter().filter(|alert| shown::is_loud(alert)).count();
+        Self { firing: firing().count(), worst: firing().map(|alert| alert.level).max(), needs }
     }
 }
 

@@ -337,7 +337,11 @@ impl Name {
                 let token = value.get(start..)?;
                 return (!token.is_empty() && !is_word(token)).then_some((start, token.len()));
             }
-            Self::Cookie => value.bytes().take(DIGIT_WITHIN).any(|byte| byte == b'='),
+            // What follows the mask of a cookie may have been a line of its own.
+            Self::Cookie => {
+                let is_masked = value.strip_prefix(MASK).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
+                !is_masked && value.bytes().take(DIGIT_WITHIN).any(|byte| byte == b'=')
+            }
             Self::Login => {
                 let (user, password) = value.split_once(':')?;
                 return (!password.is_empty() && !is_number(password)).then_some((user.len() + 1, password.len()));

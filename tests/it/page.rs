@@ -13,6 +13,8 @@ pub(crate) fn trials() -> Vec<Case> {
     vec![
         trial("page: browsers get HTML at the root, programs the list of routes", &[], negotiation),
         trial("page: who needs you stands above those who work", &[], the_queue),
+        trial("page: an alert about no agent of the fleet is on it", &[], other_alerts),
+        trial("page: what is silenced says so", &[], silenced),
         trial("page: filters are in the address", &[], filters),
         trial("page: every view shows an agent with alerts and runs", &[], views),
         trial("page: names and reasons of agents are text", &[], hostile_names),
@@ -31,6 +33,7 @@ fn html(lookout: &Lookout, path: &str) -> String {
     let answer = page(lookout, path);
     assert_eq!(answer.status, 200, "{path}: {}", answer.text());
     assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
+    assert!(!answer.text().contains(">None<") && !answer.text().contains("undefined"), "{path}: {}", answer.text());
     text(&answer)
 }
 
@@ -86,6 +89,34 @@ fn the_queue() {
     assert!(shown.contains("<title>1 needs you · 1 failed · lookout</title>"), "{shown}");
     assert!(shown.contains("permission to run Bash") && shown.contains("exit code 137"), "{shown}");
     assert!(shown.contains(r#"class="row s-failed l-error""#), "{shown}");
+}
+
+fn other_alerts() {
+    let setup = Setup::new("receivers: []\n");
+    let lookout = setup.start();
+    let push = json!({"project": "shop", "agents": [{"name": "a", "status": "running"}],
+                      "components": [{"name": "DatabaseManager", "status": "ERROR", "details": "pool is full"}]});
+    assert_eq!(lookout.post("/api/state", &push).status, 200);
+    let shown = eventually("the alert of a component", || {
+        let shown = html(&lookout, "/");
+        shown.contains("ComponentStatus").then_some(shown)
+    });
+    assert!(shown.contains("alert") && !shown.contains("All well"), "{shown}");
+    assert!(shown.contains(r#"id="alert""#) && shown.contains(r#"data-component="DatabaseManager""#), "{shown}");
+    assert!(!html(&lookout, "/runs").contains("icon.svg?n=0"));
+}
+
+fn silenced() {
+    let (_setup, lookout) = fleet();
+    eventually("an alert", || html(&lookout, "/").contains("AgentDown error").then_some(()));
+    let silence = json!({"matchers": {"agent_name": "failing_fay"}, "duration": "1h", "comment": "planned"});
+    assert_eq!(lookout.post("/api/silences", &silence).status, 200);
+    let shown = eventually("the silence on the row", || {
+        let shown = html(&lookout, "/");
+        shown.contains(">silenced<").then_some(shown)
+    });
+    assert!(shown.contains(r#"id="failed""#), "it stays failed: {shown}");
+    assert!(html(&lookout, "/alerts").contains("planned"));
 }
 
 fn filters() {

@@ -17,6 +17,8 @@ use crate::server::connections::Connection;
 use crate::server::error::ApiError;
 use crate::text::number;
 
+/// Most active alerts on the page, the worst first.
+const MAX_ROWS: usize = 500;
 /// Resolved alerts on the page.
 const PAST: usize = 50;
 
@@ -41,7 +43,7 @@ fn subject(alert: &AlertView) -> (String, Option<String>) {
 }
 
 /// An alert for the templates.
-fn alert_value(alert: &AlertView, now: Time) -> Value {
+pub(super) fn alert_value(alert: &AlertView, now: Time) -> Value {
     let since = alert.resolved_at.as_deref().filter(|_| alert.resolved).or(alert.fired_at.as_deref());
     let since = since.unwrap_or(&alert.started_at);
     let mut tags = Vec::new();
@@ -86,6 +88,11 @@ fn alert_value(alert: &AlertView, now: Time) -> Value {
         subject => subject,
         subject_href => subject_href,
         agent => agent,
+        project => alert.project.as_deref(),
+        name => alert.agent_name.as_deref(),
+        component => alert.component.as_deref(),
+        source => alert.source.as_deref(),
+        receiver => alert.receiver.as_deref(),
         tags => tags,
         resolved => alert.resolved,
         can_ack => alert.acked_by.is_none() && alert.state == AlertState::Firing,
@@ -135,7 +142,9 @@ pub(crate) async fn list(
         context! {
             page => frame(&shown, "alerts", format!("{lede} · lookout"), AlertSummary { needs: summary.firing, ..summary }, today),
             lede => lede,
-            active => active.iter().map(|alert| alert_value(alert, today)).collect::<Vec<_>>(),
+            count => active.len(),
+            more => active.len().saturating_sub(MAX_ROWS),
+            active => active.iter().take(MAX_ROWS).map(|alert| alert_value(alert, today)).collect::<Vec<_>>(),
             past => past.iter().map(|alert| alert_value(alert, today)).collect::<Vec<_>>(),
             past_more => has_more,
             silences => silences.iter().map(|silence| silence_value(silence, now, &wall)).collect::<Vec<_>>(),

@@ -1,6 +1,6 @@
 //! The fleet: who needs you, as rows, then the healthy as squares.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use axum::Extension;
@@ -76,7 +76,15 @@ pub(crate) async fn show(
     let alerts = active_alerts(&shared).await?;
     let filter = Filter::new(&visit);
     let mut bands = Bands::new();
-    for (project, name) in urgent(&view, &alerts, &filter) {
+    let (seen, wanted) = (view.clone(), filter.clone());
+    let (alerts, urgent) = shared
+        .sending
+        .build(move || {
+            let urgent = urgent(&seen, &alerts, &wanted);
+            (alerts, urgent)
+        })
+        .await?;
+    for (project, name) in urgent {
         let changes = (shared.context.statuses)(project.clone(), name.clone()).await;
         bands.insert((project, name), changes);
     }
@@ -93,6 +101,16 @@ fn by_agent(alerts: &[AlertView]) -> HashMap<(&str, &str), Vec<&AlertView>> {
         }
     }
     found
+}
+
+/// Alerts that want attention and are about no agent of the fleet: one that is missing, a source, a component, a project.
+fn loose<'a>(view: &View, alerts: &'a [AlertView]) -> Vec<&'a AlertView> {
+    let known: HashSet<(&str, &str)> = view.fleet.agents.iter().map(|agent| (&*agent.project, &*agent.name)).collect();
+    let is_known = |alert: &AlertView| {
+        let names = alert.project.as_deref().zip(alert.agent_name.as_deref());
+        names.is_some_and(|names| known.contains(&names))
+    };
+    alerts.iter().filter(|alert| super::shown::is_loud(alert) && !is_known(alert)).collect()
 }
 
 /// All agents as they are shown, the most urgent first.
@@ -155,8 +173,18 @@ fn page(visit: &Visit, view: &View, alerts: &[AlertView], filter: &Filter, bands
             healthy.push(squares(now, shown, &of_state, filter));
         }
     }
-    let summary = summary(view, &counts);
-    let urgent = counts.iter().filter(|(shown, _)| shown.is_urgent()).map(|(_, count)| *count).sum();
+    let loose = loose(view, alerts);
+    let summary = summary(view, &counts, loose.len());
+    let of_agents: usize = counts.iter().filter(|(shown, _)| shown.is_urgent()).map(|(_, count)| *count).sum();
+    let urgent = of_agents + loose.len();
+    let is_shown = |alert: &&&AlertView| {
+        filter.state.is_none()
+            && filter.agent_type.is_none()
+            && filter.text.is_empty()
+            && filter.project.as_deref().is_none_or(|project| alert.project.as_deref() == Some(project))
+    };
+    let loose: Vec<Value> =
+        loose.iter().filter(is_shown).take(MAX_ROWS).map(|alert| super::alerts::alert_value(alert, now)).collect();
     let frame_alerts = AlertSummary { needs: urgent, ..AlertSummary::of(alerts) };
     let title =
         if all.is_empty() { "No agents yet · lookout".to_owned() } else { format!("{} · lookout", summary.title) };
@@ -164,6 +192,7 @@ fn page(visit: &Visit, view: &View, alerts: &[AlertView], filter: &Filter, bands
         page => frame(visit, "fleet", title, frame_alerts, now),
         summary => context! { parts => summary.parts, line => summary.line },
         filter => choices(view, filter),
+        loose => loose,
         groups => groups,
         healthy => healthy,
         sources => sources(view, now),
@@ -239,7 +268,7 @@ struct Headline {
 }
 
 /// The headline, and a quiet line about spending.
-fn summary(view: &View, counts: &BTreeMap<Shown, usize>) -> Headline {
+fn summary(view: &View, counts: &BTreeMap<Shown, usize>, loose: usize) -> Headline {
     let fleet = &view.fleet;
     let count = |shown: Shown| counts.get(&shown).copied().unwrap_or(0);
     let urgent: Vec<Shown> = Shown::ALL.into_iter().filter(|shown| shown.is_urgent() && count(*shown) > 0).collect();
@@ -251,14 +280,22 @@ fn summary(view: &View, counts: &BTreeMap<Shown, usize>) -> Headline {
         .collect();
     let mut line = Vec::new();
     let item = |text: String, source: &str| context! { text => text, source => source };
-    let (title, parts) = if !urgent.is_empty() {
+    let (title, parts) = if !urgent.is_empty() || loose > 0 {
         if !calm.is_empty() {
             line.push(item(calm.join(", "), "agents without an alert, by status"));
         }
         let parts = urgent.iter().map(|shown| context! { state => shown.key(), text => shown.sentence(count(*shown)) });
-        (sentences.join(" · "), parts.collect())
+        let of_others = (loose > 0).then(|| format!("{loose} alert{}", if loose == 1 { "" } else { "s" }));
+        let others = of_others.iter().map(|text| context! { state => "alert", text => text.clone() });
+        let title: Vec<String> = sentences.iter().chain(&of_others).cloned().collect();
+        (title.join(" · "), parts.chain(others).collect())
     } else {
-        let text = if calm.is_empty() { "No agents yet".to_owned() } else { format!("All well: {}", calm.join(", ")) };
+        let is_well = fleet.monitoring && count(Shown::Unknown) == 0;
+        let text = match (calm.is_empty(), is_well) {
+            (true, _) => "No agents yet".to_owned(),
+            (false, true) => format!("All well: {}", calm.join(", ")),
+            (false, false) => calm.join(", "),
+        };
         (text.clone(), vec![context! { text => text }])
     };
     let cost: f64 = fleet.agents.iter().map(|agent| agent.day_cost_usd).sum();

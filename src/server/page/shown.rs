@@ -128,9 +128,10 @@ impl<'a> Standing<'a> {
     /// The standing of `agent` with its firing `alerts`.
     pub(super) fn new(agent: &'a Agent, fleet: &Snapshot, alerts: &[&'a AlertView]) -> Self {
         let wants = |alert: &&&AlertView| alert.state == AlertState::Firing && alert.inhibited_by.is_none();
-        let alert = alerts.iter().filter(wants).max_by_key(|alert| alert.level).copied();
+        let worst = |alerts: &mut dyn Iterator<Item = &'a AlertView>| alerts.max_by_key(|alert| alert.level);
+        let loud = worst(&mut alerts.iter().copied().filter(|alert| is_loud(alert)));
+        let alert = loud.or_else(|| worst(&mut alerts.iter().filter(wants).copied()));
         let own = own_state(agent, fleet);
-        let loud = alert.filter(|alert| alert.level >= Level::Warning && alert.silenced_by.is_none());
         let by_alert = loud.map(|alert| match &*alert.rule {
             rule if LIMITED.contains(&rule) => Shown::RateLimited,
             rule if STUCK.contains(&rule) => Shown::Stuck,
@@ -138,7 +139,7 @@ impl<'a> Standing<'a> {
         });
         // A failure that its own state shows keeps its word; the alert is shown next to it.
         let (shown, is_by_alert) = match by_alert {
-            Some(by_alert) if !own.is_urgent() => (by_alert, true),
+            Some(by_alert) if own != Shown::Failed && by_alert < own => (by_alert, true),
             _ => (own, false),
         };
         let status_since = agent.limited.as_ref().filter(|_| own == Shown::RateLimited);
@@ -156,6 +157,14 @@ impl<'a> Standing<'a> {
     pub(super) fn level(&self) -> Option<Level> {
         self.alert.map(|alert| alert.level)
     }
+}
+
+/// Whether an alert wants attention: it fires at level warning or above, and is neither inhibited nor silenced.
+pub(super) fn is_loud(alert: &AlertView) -> bool {
+    alert.state == AlertState::Firing
+        && alert.level >= Level::Warning
+        && alert.inhibited_by.is_none()
+        && alert.silenced_by.is_none()
 }
 
 fn own_state(agent: &Agent, fleet: &Snapshot) -> Shown {
