@@ -9,7 +9,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use lookout::ingest::{decode_state, decode_usage, encode_state};
 use lookout::model::telemetry::Telemetry;
-use lookout::model::{AgentUpdate, Batch, Patch, UsageUpdate};
+use lookout::model::{AgentUpdate, Batch, ComponentUpdate, CustomUpdate, Patch, UsageUpdate};
 use lookout_fuzz::bodies;
 use lookout_fuzz::watch::Watch;
 
@@ -62,9 +62,16 @@ fn push_usage(watch: &mut Watch, body: &[u8]) {
     assert!(outcome.accepted <= batch.usage.len());
 }
 
-/// A batch without its rejections.
+/// A batch without its rejections, and without what they leave behind: gaps in indices, and times that can't be read.
 fn content(batch: &Batch<'_>) -> String {
-    let Batch { project, complete, ttl, agents, components, .. } = batch;
+    let Batch { project, complete, ttl, .. } = batch;
+    let agents = batch.agents.iter().cloned();
+    let agents = agents.map(|agent| AgentUpdate { index: 0, is_last_activity_unreadable: false, ..agent });
+    let components = batch.components.iter().cloned().map(|component| {
+        let custom = component.custom.into_iter().map(|metric| CustomUpdate { index: 0, ..metric }).collect();
+        ComponentUpdate { index: 0, custom, ..component }
+    });
+    let (agents, components): (Vec<_>, Vec<_>) = (agents.collect(), components.collect());
     format!("{project:?} {complete} {ttl:?} {agents:?} {components:?}")
 }
 

@@ -337,11 +337,7 @@ impl Name {
                 let token = value.get(start..)?;
                 return (!token.is_empty() && !is_word(token)).then_some((start, token.len()));
             }
-            // What follows the mask of a cookie may have been a line of its own.
-            Self::Cookie => {
-                let is_masked = value.strip_prefix(MASK).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
-                !is_masked && value.bytes().take(DIGIT_WITHIN).any(|byte| byte == b'=')
-            }
+            Self::Cookie => value.bytes().take(DIGIT_WITHIN).any(|byte| byte == b'='),
             Self::Login => {
                 let (user, password) = value.split_once(':')?;
                 return (!password.is_empty() && !is_number(password)).then_some((user.len() + 1, password.len()));
@@ -374,7 +370,12 @@ fn named(text: &str, before: Option<u8>) -> Option<Found> {
     // The start of the value decides whether it is a secret; only then is its full length determined.
     let ((opened, near), is_quoted) = value(tail, name, DIGIT_WITHIN)?;
     let is_sure = is_assigned || is_quoted || is_flag;
-    let (skipped, _) = name.secret(tail.get(opened..opened + near)?, is_sure)?;
+    let near = tail.get(opened..opened + near)?;
+    // What follows a mask may have been a line of its own, which the value did not reach into.
+    if near.strip_prefix(MASK).is_some_and(|rest| rest.is_empty() || rest.starts_with(' ')) {
+        return None;
+    }
+    let (skipped, _) = name.secret(near, is_sure)?;
     let ((opened, length), _) = value(tail, name, usize::MAX)?;
     Some((start + opened + skipped, length.checked_sub(skipped)?))
 }
