@@ -37,7 +37,8 @@ pub fn clean(text: &str, limit: usize) -> Cow<'_, str> {
     }
     let (stripped, breaks) = strip(text);
     let masked = keys::mask_across(&stripped, &breaks);
-    Cow::Owned(cut(&one_line(&masked), limit).to_owned())
+    // Again as one line: a secret may be on the line after its name.
+    Cow::Owned(cut(&keys::mask(&one_line(&masked)), limit).to_owned())
 }
 
 /// [`clean`] that keeps line breaks and tabs, for multi-line output on a terminal.
@@ -291,6 +292,7 @@ mod tests {
         for (text, expected) in [
             ("cookie=a=b\nthen agent_name=c", "cookie=*** then agent_name=c"),
             ("--pass \"two words\non\" next", "--pass \"*** on\" next"),
+            ("db:\n  password:\n    hunter2", "db:  password:    ***"),
         ] {
             let once = clean(text, 99).into_owned();
             assert_eq!(once, expected);

@@ -38,6 +38,10 @@ fn hide(input: &str) {
     let (before, after) = input.split_at(middle);
     for [start, end] in KEYS {
         let key = format!("{start}{end}");
+        // Within a longer word it is no key, and the input may have it so.
+        if text::clean(input, usize::MAX).contains(&key) {
+            continue;
+        }
         let text = format!("{before} {key} {after}");
         let clean = text::clean(&text, usize::MAX);
         assert!(!clean.contains(&key), "{text:?} shows as {clean:?}");
