@@ -20,6 +20,10 @@ pub(crate) enum Need {
     Amtool,
     /// A browser.
     Chromium,
+    /// Drives Chromium by WebDriver.
+    Chromedriver,
+    /// Finds what keeps people out of a page.
+    Axe,
     /// A builder of images that needs no engine.
     Buildah,
     /// The HTTP client.
@@ -76,12 +80,14 @@ enum Origin {
 
 impl Need {
     /// All of them.
-    const ALL: [Self; 24] = [
+    const ALL: [Self; 26] = [
         Self::Promtool,
         Self::Prometheus,
         Self::Alertmanager,
         Self::Amtool,
         Self::Chromium,
+        Self::Chromedriver,
+        Self::Axe,
         Self::Buildah,
         Self::Curl,
         Self::Sqlite,
@@ -110,6 +116,8 @@ impl Need {
             Self::Alertmanager => Origin::Program("prometheus-alertmanager", "prometheus-alertmanager"),
             Self::Amtool => Origin::Program("amtool", "prometheus-alertmanager"),
             Self::Chromium => Origin::Program("chromium", "chromium"),
+            Self::Chromedriver => Origin::Program("chromedriver", "chromium-driver"),
+            Self::Axe => Origin::NodeModule("axe-core", "axe-core@4.14.1"),
             Self::Buildah => Origin::Program("buildah", "buildah"),
             Self::Curl => Origin::Program("curl", "curl"),
             Self::Sqlite => Origin::Program("sqlite3", "sqlite3"),

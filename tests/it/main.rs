@@ -14,6 +14,7 @@
 mod agents;
 mod alertmanager;
 mod api;
+mod browser;
 mod bundles;
 mod callbacks;
 mod chats;
@@ -128,6 +129,7 @@ fn main() -> ExitCode {
         deployment::trials(),
         otlp::trials(),
         page::trials(),
+        browser::trials(),
         pipe::trials(),
         platforms::trials(),
         callbacks::trials(),
