@@ -1,8 +1,10 @@
 //! The page in a real browser: what changes is shown, actions work, and nothing keeps anyone out.
 
+mod actions;
 mod axe;
 #[allow(dead_code, reason = "the harness offers what tests take up")]
 mod driver;
+mod hostile;
 mod live;
 
 use std::time::Duration;
@@ -14,12 +16,16 @@ use crate::program::{Lookout, Setup, eventually};
 use driver::Browser;
 
 pub(crate) fn trials() -> Vec<Case> {
-    live::trials().into_iter().chain(axe::trials()).collect()
+    [actions::trials(), axe::trials(), hostile::trials(), live::trials()].into_iter().flatten().collect()
 }
 
-/// A program without receivers.
-fn start(config: &str) -> (Setup, Lookout) {
-    let setup = Setup::new(&format!("receivers: []\n{config}"));
+/// The program and its folder, which a test returns, so that it still runs when the console is looked at.
+type Kept = (Setup, Lookout);
+
+/// A program without receivers, in which two failed agents are two alerts.
+fn start(config: &str) -> Kept {
+    let setup = Setup::new(&format!("receivers: []\nrules: [rules.yaml]\n{config}"));
+    setup.write("rules.yaml", "rules: [{name: AgentsDown, enabled: false}]\n");
     let lookout = setup.start();
     (setup, lookout)
 }
@@ -37,7 +43,7 @@ fn push_fleet(lookout: &Lookout) -> String {
         lookout,
         &json!([
             {"name": "asking_ann", "status": "waiting_question", "reason": "permission to run Bash"},
-            {"name": "failing_fay", "status": "running", "task_id": "t1"},
+            {"name": "failing_fay", "status": "running", "type": "claude-code", "task_id": "t1"},
             {"name": "limited_lee", "status": "running", "rate_limits": [
                 {"provider": "anthropic", "limit": 100, "remaining": 0, "reset_seconds": 900}]},
             {"name": "working_wil", "status": "running", "type": "codex", "phase": "test", "model": "gpt-5",
@@ -55,6 +61,22 @@ fn alert_about(lookout: &Lookout, agent: &str) -> String {
         let alerts = lookout.get(&format!("/api/alerts?state=firing&agent={agent}")).json();
         alerts["alerts"][0]["fingerprint"].as_str().map(ToOwned::to_owned)
     })
+}
+
+/// Two runs of an agent, and the id of each.
+fn runs(lookout: &Lookout) -> Vec<String> {
+    let agent = json!({"name": "working_wil", "type": "codex", "project_id": "shop"});
+    let registered = lookout.post("/agents/register", &agent);
+    assert!(registered.status < 300, "{}", registered.text());
+    let ids = ["nightly build", "morning build"].map(|name| {
+        let started = lookout.post("/agents/shop/working_wil/trace/start", &json!({"name": name}));
+        let id = started.json()["trace_id"].as_str().expect("an id").to_owned();
+        let tokens = json!({"input": 100, "output": 20});
+        let end = json!({"trace_id": id, "status": "error", "error": "no space left", "tokens": tokens});
+        assert_eq!(lookout.post("/agents/shop/working_wil/trace/end", &end).status, 200);
+        id
+    });
+    ids.into()
 }
 
 /// Opens a page, and waits until it follows the stream.

@@ -6,10 +6,9 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::driver::{Browser, in_browser};
-use super::{open_live, push_fleet, start};
+use super::{Kept, open_live, push_fleet, runs, start};
 use crate::Case;
 use crate::counterparts::{Need, node_modules};
-use crate::program::Lookout;
 
 const NEEDS: &[Need] = &[Need::Chromium, Need::Chromedriver, Need::Axe];
 
@@ -99,8 +98,8 @@ fn report(found: &[String]) {
     assert!(found.is_empty(), "axe found:\n{}", found.join("\n"));
 }
 
-fn fleet(browser: &Browser) {
-    let (_setup, lookout) = start("");
+fn fleet(browser: &Browser) -> Kept {
+    let (setup, lookout) = start("");
     push_fleet(&lookout);
     let mut found = Vec::new();
     open_live(browser, &lookout.url());
@@ -121,26 +120,11 @@ fn fleet(browser: &Browser) {
     browser.go(&format!("{}/?q=nothing", lookout.url()));
     check(browser, &mut found, "no match");
     report(&found);
+    (setup, lookout)
 }
 
-/// Two runs of an agent, and the id of each.
-fn runs(lookout: &Lookout) -> Vec<String> {
-    let agent = json!({"name": "working_wil", "type": "codex", "project_id": "shop"});
-    let registered = lookout.post("/agents/register", &agent);
-    assert!(registered.status < 300, "{}", registered.text());
-    let ids = ["nightly build", "morning build"].map(|name| {
-        let started = lookout.post("/agents/shop/working_wil/trace/start", &json!({"name": name}));
-        let id = started.json()["trace_id"].as_str().expect("an id").to_owned();
-        let tokens = json!({"input": 100, "output": 20});
-        let end = json!({"trace_id": id, "status": "error", "error": "no space left", "tokens": tokens});
-        assert_eq!(lookout.post("/agents/shop/working_wil/trace/end", &end).status, 200);
-        id
-    });
-    ids.into()
-}
-
-fn views(browser: &Browser) {
-    let (_setup, lookout) = start("");
+fn views(browser: &Browser) -> Kept {
+    let (setup, lookout) = start("");
     let alert = push_fleet(&lookout);
     let ids = runs(&lookout);
     let silence = json!({"matchers": {"agent_name": "idle_ida"}, "duration": "1h", "comment": "planned"});
@@ -161,10 +145,11 @@ fn views(browser: &Browser) {
         check(browser, &mut found, &path);
     }
     report(&found);
+    (setup, lookout)
 }
 
-fn empty_and_errors(browser: &Browser) {
-    let (_setup, lookout) = start("");
+fn empty_and_errors(browser: &Browser) -> Kept {
+    let (setup, lookout) = start("");
     let mut found = Vec::new();
     for path in ["", "alerts", "runs", "setup", "agent?project=shop&agent=gone", "run?id=1", "compare?run=1"] {
         browser.go(&format!("{}/{path}", lookout.url()));
@@ -173,4 +158,5 @@ fn empty_and_errors(browser: &Browser) {
     // Answers other than 200 are errors in the console.
     browser.forgive();
     report(&found);
+    (setup, lookout)
 }

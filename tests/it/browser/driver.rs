@@ -46,16 +46,14 @@ const ARGUMENTS: [&str; 11] = [
     "--window-size=1440,900",
 ];
 
-/// A test in a browser. A console with errors fails it, too: [`Browser::forgive`] if they are expected.
-pub(crate) fn in_browser(name: &str, needs: &'static [Need], run: fn(&Browser)) -> Case {
+/// A test in a browser. A console with errors fails it, too: [`Browser::forgive`] if they are expected. What `run` returns
+/// is kept until then.
+pub(crate) fn in_browser<T: 'static>(name: &str, needs: &'static [Need], run: fn(&Browser) -> T) -> Case {
     trial(name, needs, move || {
         let browser = Browser::open();
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            run(&browser);
-            // The program has ended by now, and with it the stream.
-            let is_expected = |line: &str| line.contains("/api/monitoring/stream") && line.contains("net::ERR_");
-            let mut errors =
-                browser.console().into_iter().filter(|line| line.starts_with("SEVERE") && !is_expected(line));
+            let _kept = run(&browser);
+            let mut errors = browser.console().into_iter().filter(|line| line.starts_with("SEVERE"));
             assert_eq!(errors.next(), None, "the console has errors");
         }));
         let Err(cause) = outcome else { return };

@@ -6,7 +6,7 @@ use lookout::clock::Clock;
 use serde_json::json;
 
 use super::driver::{Browser, NEEDS, in_browser};
-use super::{open_live, push, push_fleet, quantiles, start};
+use super::{Kept, open_live, push, push_fleet, quantiles, start};
 use crate::Case;
 
 pub(crate) fn trials() -> Vec<Case> {
@@ -16,8 +16,8 @@ pub(crate) fn trials() -> Vec<Case> {
     ]
 }
 
-fn changes_are_shown(browser: &Browser) {
-    let (_setup, lookout) = start("");
+fn changes_are_shown(browser: &Browser) -> Kept {
+    let (setup, lookout) = start("");
     push(&lookout, &json!([{"name": "ann", "status": "running"}]));
     open_live(browser, &lookout.url());
     browser.eval("window.isSame = true");
@@ -32,11 +32,12 @@ fn changes_are_shown(browser: &Browser) {
     push_fleet(&lookout);
     browser.until_text("#failed .row", "exit code 137");
     assert_eq!(browser.eval("return window.isSame"), true, "the page was not loaded again");
+    (setup, lookout)
 }
 
 /// Prints the time from a push to the change in the document, by the wall clock of the one machine.
-fn time_to_be_seen(browser: &Browser) {
-    let (_setup, lookout) = start("");
+fn time_to_be_seen(browser: &Browser) -> Kept {
+    let (setup, lookout) = start("");
     let agents: Vec<_> = (0..100).map(|at| json!({"name": format!("a{at}"), "status": "running"})).collect();
     push(&lookout, &json!(agents));
     open_live(browser, &lookout.url());
@@ -68,4 +69,5 @@ fn time_to_be_seen(browser: &Browser) {
         let (median, p99) = quantiles(times);
         println!("browser: push to DOM, {changes} changes {what}: median {median:.1?}, p99 {p99:.1?}");
     }
+    (setup, lookout)
 }
