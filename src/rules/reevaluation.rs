@@ -8,8 +8,8 @@ use super::compile::{Expr, Rule};
 use super::outcome::{RuleOutcome, outcome_of};
 use super::row::{Drift, Reading};
 use super::thresholds::Comparison;
-use super::window::Tracks;
-use crate::model::{Agent, Snapshot, Time};
+use super::window::{Track, Tracks};
+use crate::model::{Agent, Level, Snapshot, Time};
 
 /// After this time every fading value has disappeared: a repeated error counts for an hour.
 const MAX_FADING_MILLIS: u64 = 3_600_000;
@@ -52,7 +52,9 @@ pub(super) fn next_evaluation(
                 if is_there && matters { next_fading_change(rule, agent, fleet, now) } else { None }
             }
         },
-        Expr::Average(place) => window(place),
+        Expr::Average(place) => {
+            tracks.and_then(|tracks| tracks.get(place)).and_then(|track| next_average(rule, track, now))
+        }
         Expr::Increase(place) | Expr::Rate(place, _) if open || is_at_most => window(place),
         Expr::Ratio { part, whole, .. } => {
             // A ratio also rises when samples that are not in the numerator leave the window first.
@@ -85,16 +87,29 @@ fn is_moving(rule: &Rule, agent: &Agent, fleet: &Snapshot, reading: Reading, now
 fn next_fading_change(rule: &Rule, agent: &Agent, fleet: &Snapshot, now: Time) -> Option<Time> {
     let row = rule.indicator.row();
     let read_at = |millis: u64| row.read(agent, fleet, now.plus(Duration::from_millis(millis)));
-    let meaning = |millis: u64| {
-        let RuleOutcome { level, cleared, .. } = outcome_of(rule, read_at(millis));
-        (level.map(|(level, _)| level), cleared)
-    };
+    let meaning = |millis: u64| meaning(rule, read_at(millis));
     let gone = first(MAX_FADING_MILLIS, |millis| !matches!(read_at(millis), Reading::Value(_)));
     let present = meaning(0);
     // Its level is monotonic only while it has a value; without one, the level may be the first one again.
     let last = gone.unwrap_or(MAX_FADING_MILLIS).saturating_sub(1);
     let other = first(last, |millis| meaning(millis) != present).or(gone);
     other.map(|millis| now.plus(Duration::from_millis(millis)))
+}
+
+/// When an average changes its level, or at the latest when it may turn.
+fn next_average(rule: &Rule, track: &Track, now: Time) -> Option<Time> {
+    let bend = track.next_bend(now)?;
+    let read_at = |millis: u64| Reading::of(track.average(now.plus(Duration::from_millis(millis))));
+    let present = meaning(rule, read_at(0));
+    let last = u64::try_from(bend.since(now).as_millis()).unwrap_or(u64::MAX);
+    let other = first(last, |millis| meaning(rule, read_at(millis)) != present).unwrap_or(last);
+    Some(now.plus(Duration::from_millis(other)))
+}
+
+/// What a rule makes of a reading: its level, and whether it clears the alert.
+fn meaning(rule: &Rule, reading: Reading) -> (Option<Level>, bool) {
+    let RuleOutcome { level, cleared, .. } = outcome_of(rule, reading);
+    (level.map(|(level, _)| level), cleared)
 }
 
 /// The first millisecond up to `last` at which `is_so` holds, given that it then stays true and is false at zero.

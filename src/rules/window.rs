@@ -144,14 +144,14 @@ impl Track {
         self.pieces.iter().fold(0.0, |sum, (_, step)| sum + step)
     }
 
-    /// The average within the window, weighted by time; `None` before the first value.
-    pub(super) fn average(&mut self, now: Time) -> Option<f64> {
-        self.drop_expired(now);
+    /// The average within the window that ends at `now`, weighted by time; `None` before the first value. With a later `now`
+    /// than that of the last sample it is what the average will be if no other sample comes.
+    pub(super) fn average(&self, now: Time) -> Option<f64> {
         let start = now.minus(self.over);
         let (mut weighted, mut total) = (0.0, 0.0);
         for (place, (at, value)) in self.pieces.iter().enumerate() {
             let end = self.pieces.get(place + 1).map_or(now, |(next, _)| *next);
-            let seconds = end.seconds_since((*at).max(start));
+            let seconds = end.max(start).seconds_since((*at).max(start));
             weighted += value * seconds;
             total += seconds;
         }
@@ -173,16 +173,19 @@ impl Track {
         self.pieces.is_empty()
     }
 
-    /// When its value changes next without another sample.
+    /// When its increase changes next without another sample.
     pub(super) fn next_change(&self, now: Time) -> Option<Time> {
         let full = self.since.map(|since| since.plus(self.over)).filter(|at| *at > now);
-        let moves = if self.average {
-            // A constant value does not change its average.
-            (self.pieces.len() > 1).then(|| now.plus((self.over / MAX_PIECES).max(Duration::from_secs(1))))
-        } else {
-            self.pieces.front().map(|(at, _)| at.plus(self.over))
-        };
+        let moves = self.pieces.front().map(|(at, _)| at.plus(self.over));
         [full, moves].into_iter().flatten().min()
+    }
+
+    /// Until when its average moves in one direction without another sample: until the window is full, and then until the
+    /// next value begins to leave it. `None` if it stays as it is.
+    pub(super) fn next_bend(&self, now: Time) -> Option<Time> {
+        let full = self.since?.plus(self.over);
+        let leaves = self.pieces.iter().skip(1).map(|(at, _)| at.plus(self.over)).find(|at| *at > now)?;
+        Some(if full > now { full.min(leaves) } else { leaves })
     }
 }
 
@@ -274,5 +277,17 @@ mod tests {
         track.observe(at(300), 0.0, false, true);
         assert_eq!(track.average(at(400)), Some(0.75));
         assert_eq!(track.average(at(900)), Some(0.0));
+        assert_eq!(track.average(at(9_000)), Some(0.0));
+    }
+
+    #[test]
+    fn an_average_moves_until_the_first_value_has_left_the_window() {
+        let mut track = track(true);
+        track.observe(at(0), 1.0, false, true);
+        assert_eq!(track.next_bend(at(100)), None, "a single value is its own average");
+        track.observe(at(300), 0.0, false, true);
+        assert_eq!(track.next_bend(at(400)), Some(at(600)), "the window is full");
+        assert_eq!(track.next_bend(at(600)), Some(at(900)), "the first value has left it");
+        assert_eq!(track.next_bend(at(900)), None);
     }
 }

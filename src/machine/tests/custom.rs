@@ -136,3 +136,11 @@ fn an_alert_and_its_window_survive_a_restart() {
     test.metrics(11, &jobs(105)).of_a(12, "pool_size", "db", 1.0);
     assert_eq!(test.findings(&["Pool", "Jobs"]), ["11 Jobs a warning", "12 Pool a resolved"]);
 }
+
+#[test]
+fn a_mean_crosses_its_threshold_between_reports() {
+    let mut test = test();
+    test.of_a(0, "pool_size", "", 0.0).of_a(31, "pool_size", "", 60.0).until(90);
+    test.of_a(100, "pool_size", "", 0.0).until(300);
+    assert_eq!(test.findings(&["Mean"]), ["81 Mean a info", "110.001 Mean a resolved"]);
+}

@@ -63,6 +63,7 @@ rules:
   - {name: PoolLow, for_each: agent, signal: {metric: pool, labels: {l: b}}, when: at_most, levels: {warning: 1}, where: {type: "c*"}}
   - {name: PoolIs, for_each: agent, signal: {metric: pool}, when: equals, levels: {info: 4, error: 7}}
   - {name: PoolLost, for_each: agent, signal: {metric: pool}, when: absent, levels: {warning: true}}
+  - {name: PoolMean, for_each: agent, signal: {average_of: {metric: pool}, over: 20s}, when: at_least, levels: {info: 5}}
   - {name: Jobs, for_each: agent, signal: {increase_of: {metric: jobs}, over: 25s}, when: at_least, levels: {info: 4, warning: 8}}
   - {name: JobsSlow, for_each: agent, signal: {rate_of: {metric: jobs}, over: 20s}, when: at_most, levels: {info: 0.1}}
   - {name: Queue, for_each: cluster, signal: {metric: queue}, when: at_least, levels: {info: 3}}
