@@ -1,10 +1,9 @@
 //! Custom metrics: from a push over `/metrics` and rules to people, over a kill.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use crate::doubles::slack::Slack;
+use crate::durability::number;
 use crate::program::{Setup, eventually};
 use crate::slack::{metric, receiver};
 use crate::{Case, trial};
@@ -65,8 +64,9 @@ fn notify() {
     let why = lookout.get(&format!("/api/alerts/{}/why", fingerprint.as_str().expect("an alert"))).json();
     assert_eq!(why["alert"]["value"], 3.0, "{why}");
     assert_eq!(lookout.post("/api/metrics", &failed(102)).status, 200);
-    // What is known is saved within a second.
-    std::thread::sleep(Duration::from_millis(1_500));
+    let history = setup.path().join("lookout.history.db");
+    let saved = "SELECT count(*) FROM agents WHERE body LIKE '%102%'";
+    eventually("the counter on disk", || (number(&history, saved) == Some(1)).then_some(()));
     lookout.kill9();
     let lookout = setup.start();
     assert_eq!((metric(&lookout, free), metric(&lookout, jobs)), (Some(3.0), Some(102.0)));

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::durability::number;
 use crate::program::{Lookout, Setup, eventually};
 use crate::slack::metric;
 use crate::{Case, trial};
@@ -67,8 +68,10 @@ fn reported() {
         assert_eq!(total["reported"]["thread_length"]["runs"], 2);
     };
     check(&lookout);
-    // What is known is saved within a second.
-    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    let history = setup.path().join("lookout.history.db");
+    // The last run was on this one.
+    let saved = "SELECT count(*) FROM projects WHERE body LIKE '%\"cli\"%'";
+    eventually("the platforms on disk", || (number(&history, saved) == Some(1)).then_some(()));
     lookout.kill9();
     let lookout = setup.start();
     assert_eq!(lookout.post("/agents/shop/clerk/trace/end", &first).status, 200);

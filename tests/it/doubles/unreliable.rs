@@ -4,6 +4,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
+
+use crate::program::within;
 
 /// What becomes of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub(crate) enum Fault {
 
 struct Link {
     fault: Fault,
+    /// How often a client connected since then.
+    attempts: usize,
     open: Vec<TcpStream>,
 }
 
@@ -33,11 +38,12 @@ impl Unreliable {
     pub(crate) fn before(upstream: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
-        let link = Arc::new(Mutex::new(Link { fault: Fault::None, open: Vec::new() }));
+        let link = Arc::new(Mutex::new(Link { fault: Fault::None, attempts: 0, open: Vec::new() }));
         let shared = Arc::clone(&link);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let mut link = shared.lock().unwrap();
+                link.attempts += 1;
                 let service = if link.fault == Fault::Away { None } else { TcpStream::connect(upstream).ok() };
                 let Some(service) = service else { continue };
                 for stream in [&client, &service] {
@@ -55,11 +61,16 @@ impl Unreliable {
     /// From now on; connections that are open end.
     pub(crate) fn set(&self, fault: Fault) {
         let mut link = self.link.lock().unwrap();
-        link.fault = fault;
+        (link.fault, link.attempts) = (fault, 0);
         for stream in link.open.drain(..) {
             // It may have ended.
             stream.shutdown(Shutdown::Both).ok();
         }
+    }
+
+    /// Waits until a client has connected under this fault.
+    pub(crate) fn wait_for_attempt(&self) {
+        within(Duration::from_secs(60), "an attempt", || (self.link.lock().unwrap().attempts > 0).then_some(()));
     }
 }
 

@@ -122,11 +122,11 @@ fn while_it_goes_on() {
     let mut pipe = Pipe::start(&setup, &lookout.url(), &["--agent", "b"]);
     pipe.write(lines[0]);
     only_run(&lookout, "b", |run| run["status"] == "running");
-    for _ in 0..2 {
+    // Two that arrive at once are one.
+    let ended = only_run(&lookout, "b", |run| {
         pipe.signal("INT");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    let ended = only_run(&lookout, "b", |run| run["status"] == "error");
+        run["status"] == "error"
+    });
     assert_eq!(ended["error"], json!("interrupted"));
 }
 
@@ -218,6 +218,8 @@ fn codex() {
     let whole = only_run(&lookout, "coder", |run| run["status"] == "ok" && run["calls"] == 1);
     let by_type = json!({"input": 1134, "output": 48, "cache_read": 4096, "reasoning": 16, "total": 5294});
     assert_eq!((&whole["source"], &whole["tokens"], &whole["calls"]), (&json!("pipe"), &by_type, &json!(1)), "{whole}");
-    let shown = spans(&lookout, &whole);
-    assert!(shown.iter().any(|span| span.trim_start() == "agent session_task.turn by otlp"), "{shown:#?}");
+    // Not all of its spans: it may end before it has exported that of the turn itself.
+    eventually("its telemetry", || {
+        spans(&lookout, &whole).iter().any(|span| span.starts_with(' ') && span.ends_with(" by otlp")).then_some(())
+    });
 }
