@@ -2,8 +2,10 @@
 
 mod actions;
 mod axe;
+mod connection;
 #[allow(dead_code, reason = "the harness offers what tests take up")]
 mod driver;
+mod figures;
 mod hostile;
 mod live;
 
@@ -16,7 +18,9 @@ use crate::program::{Lookout, Setup, eventually};
 use driver::Browser;
 
 pub(crate) fn trials() -> Vec<Case> {
-    [actions::trials(), axe::trials(), hostile::trials(), live::trials()].into_iter().flatten().collect()
+    let all =
+        [actions::trials(), axe::trials(), connection::trials(), figures::trials(), hostile::trials(), live::trials()];
+    all.into_iter().flatten().collect()
 }
 
 /// The program and its folder, which a test returns, so that it still runs when the console is looked at.

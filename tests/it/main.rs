@@ -37,6 +37,7 @@ mod house;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
 mod mail;
+mod nginx;
 mod otlp;
 mod outages;
 mod page;

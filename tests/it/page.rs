@@ -1,10 +1,7 @@
 //! The page for browsers: what it shows of the fleet, that text of others stays text, and that nothing comes from elsewhere.
 
-use std::process::Command;
-
 use serde_json::json;
 
-use crate::counterparts::Need;
 use crate::http::Response;
 use crate::program::{Lookout, Setup, eventually};
 use crate::{Case, trial};
@@ -20,7 +17,6 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("page: names and reasons of agents are text", &[], hostile_names),
         trial("page: style and script are immutable, and nothing is loaded from elsewhere", &[], assets),
         trial("page: an empty fleet says how to begin", &[], empty_fleet),
-        trial("page: a browser shows the fleet and runs the script", &[Need::Chromium], in_chromium),
     ]
 }
 
@@ -221,19 +217,4 @@ fn empty_fleet() {
     let lookout = setup.start();
     let shown = html(&lookout, "/");
     assert!(shown.contains("No agents yet") && shown.contains("lookout setup claude-code"), "{shown}");
-}
-
-fn in_chromium() {
-    let (setup, lookout) = fleet();
-    let profile = setup.path().join("chromium");
-    let output = Command::new("chromium")
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .arg(lookout.url())
-        .output()
-        .expect("chromium runs");
-    let shown = String::from_utf8_lossy(&output.stdout);
-    assert!(shown.contains("live-on"), "the script did not run: {shown}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(shown.contains("asking_ann") && shown.contains("permission to run Bash"), "{shown}");
 }

@@ -3,7 +3,7 @@
 mod client;
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::counterparts::Need;
+use crate::nginx::Nginx;
 use crate::program::{Lookout, PATIENCE, Setup, eventually};
 use crate::slack::metric;
 use crate::{Case, trial};
@@ -443,23 +444,10 @@ fn by_curl() {
 fn behind_nginx() {
     let setup = Setup::new("");
     let lookout = setup.start();
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
-    let folder = setup.path().display();
-    // The defaults of nginx but for paths: HTTP/1.0 to the program, and answers are buffered. It speaks HTTP/2 as well.
-    let config = format!(
-        "daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr; events {{}}\n\
-         http {{ access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n\
-         fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n\
-         proxy_buffering on;\n\
-         server {{ listen {free} http2; location / {{ proxy_pass {}; }} }} }}\n",
-        lookout.url()
-    );
-    let path = setup.write("nginx.conf", &config);
-    let mut command = Command::new("nginx");
-    command.arg("-p").arg(setup.path()).arg("-c").arg(path).stdout(Stdio::null()).stderr(Stdio::null());
-    let _nginx = Running(command.spawn().expect("nginx"));
-    eventually("nginx listens", || TcpStream::connect(free).ok());
-    let (_curl, lines) = curl(&format!("http://{free}{PATH}?events=status"), &["--http2-prior-knowledge"]);
+    // It speaks HTTP/2 as well.
+    let location = format!("location / {{ proxy_pass {}; }}", lookout.url());
+    let nginx = Nginx::start(Nginx::free(), "http2", &location);
+    let (_curl, lines) = curl(&format!("{}{PATH}?events=status", nginx.url()), &["--http2-prior-knowledge"]);
     wait_for_line(&lines, "retry: 2000");
     for name in ["ann", "bob"] {
         push(&lookout, &json!([{"name": name, "status": "idle"}]));

@@ -135,6 +135,22 @@ impl Browser {
         self.demand(url, self.client().goto(url));
     }
 
+    /// Opens a tab, to which everything goes from then on.
+    pub(crate) fn new_tab(&self) {
+        let tab = self.demand("a new tab", self.client().new_window(true));
+        self.demand("the new tab", self.client().switch_to_window(tab.handle));
+    }
+
+    /// Closes all tabs but this one.
+    pub(crate) fn close_other_tabs(&self) {
+        let own = self.demand("this tab", self.client().window());
+        for tab in self.demand("tabs", self.client().windows()).into_iter().filter(|tab| *tab != own) {
+            self.demand("another tab", self.client().switch_to_window(tab));
+            self.demand("its end", self.client().close_window());
+        }
+        self.demand("this tab", self.client().switch_to_window(own));
+    }
+
     /// Loads the page again.
     pub(crate) fn reload(&self) {
         self.demand("reload", self.client().refresh());
