@@ -244,7 +244,11 @@ impl RunningSidecar {
             });
         }
         let (connections, most_streams) = server::Connections::new(config.limits.connections, config.limits.streams);
-        let for_streams = (handle.clone(), live);
+        let statuses: server::StatusReader = {
+            let (history, clock) = (history.clone(), clock.clone());
+            Arc::new(move |project, name| Box::pin(statuses(history.clone(), clock.clone(), project, name)))
+        };
+        let for_streams = (handle.clone(), live, Arc::clone(&statuses));
         let (streams, hub) =
             StreamThread::start(most_streams, for_streams, Arc::clone(&own), &clock, &stop, &supervisor)?;
         let context = ServerContext {
@@ -264,10 +268,7 @@ impl RunningSidecar {
                 let (history, clock) = (history.clone(), clock.clone());
                 Arc::new(move |filter| Box::pin(closed_alerts(history.clone(), clock.clone(), filter)))
             },
-            statuses: {
-                let (history, clock) = (history.clone(), clock.clone());
-                Arc::new(move |project, name| Box::pin(statuses(history.clone(), clock.clone(), project, name)))
-            },
+            statuses,
             timeline: Arc::new(move |fingerprint| Box::pin(timeline(history.clone(), fingerprint))),
             clock: clock.clone(),
             reload: Arc::new(reload),
@@ -491,7 +492,6 @@ async fn closed_alerts(history: HistoryHandle, clock: Clock, filter: AlertFilter
     }
 }
 
-/// The timeline of an alert.
 /// The latest changes of status of an agent, newest first, by the wall clock.
 async fn statuses(history: HistoryHandle, clock: Clock, project: String, name: String) -> Vec<HistoryEntry> {
     let wall = clock.wall_clock();
@@ -505,6 +505,7 @@ async fn statuses(history: HistoryHandle, clock: Clock, project: String, name: S
     found
 }
 
+/// The timeline of an alert.
 async fn timeline(history: HistoryHandle, fingerprint: Fingerprint) -> Vec<TimelineEntry> {
     // Decisions made before this query must be included.
     drop(tokio::time::timeout(FLUSH_TIMEOUT, history.flush()).await);

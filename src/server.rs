@@ -40,6 +40,7 @@ pub use body::BodyReader;
 pub use connections::Connections;
 pub use invoke::FlowServers;
 pub use listener::{BoundListener, Surface, serve};
+pub use page::StatusReader;
 pub use stream::StreamHub;
 
 /// The message of a gRPC body and whether it is compressed by gzip, for the targets in `fuzz/`.
@@ -57,7 +58,6 @@ use crate::engine::{AlertFilter, AlertView, EngineHandle, telemetry};
 use crate::metrics::SidecarMetrics;
 use crate::model::{Fingerprint, TimelineEntry};
 use crate::otlp::config::AgentRule;
-use crate::store::HistoryEntry;
 
 /// The future of an asynchronous callback.
 pub type BoxedFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -97,7 +97,7 @@ pub struct ServerContext {
     /// Reads the timeline of an alert, oldest entry first.
     pub timeline: Arc<dyn Fn(Fingerprint) -> BoxedFuture<Vec<TimelineEntry>> + Send + Sync>,
     /// Reads the changes of status of an agent, by project and name, newest first.
-    pub statuses: Arc<dyn Fn(String, String) -> BoxedFuture<Vec<HistoryEntry>> + Send + Sync>,
+    pub statuses: StatusReader,
     /// The clock.
     pub clock: Clock,
     /// Reloads the configuration.

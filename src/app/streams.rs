@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::engine::EngineHandle;
 use crate::engine::live::LiveFeed;
 use crate::metrics::SidecarMetrics;
-use crate::server::StreamHub;
+use crate::server::{StatusReader, StreamHub};
 
 /// The thread of streams. It ends after a stop and its last stream.
 pub(super) struct StreamThread {
@@ -24,7 +24,7 @@ impl StreamThread {
     /// Starts the thread, with at most `limit` streams, which end at `stop`.
     pub(super) fn start(
         limit: usize,
-        (engine, feed): (EngineHandle, LiveFeed),
+        (engine, feed, statuses): (EngineHandle, LiveFeed, StatusReader),
         own: Arc<SidecarMetrics>,
         clock: &Clock,
         stop: &CancellationToken,
@@ -33,7 +33,7 @@ impl StreamThread {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         // Two processes may start within a millisecond.
         let start = format!("{:x}{:04x}", clock.wall().as_millis(), fastrand::u16(..));
-        let hub = StreamHub::new(limit, &start, own, runtime.handle().clone(), stop.clone());
+        let hub = StreamHub::new(limit, &start, (feed.clone(), statuses), own, runtime.handle().clone(), stop.clone());
         let (publisher, thread_stop) = (hub.clone(), CancellationToken::new());
         let (ended, done) = oneshot::channel::<()>();
         let (thread, guard) = (supervisor.watch("stream thread"), supervisor.watch("stream publisher"));

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::handle::{Control, SilenceCommand, SilenceReply};
-use super::live::LiveQuery;
+use super::live::{CoveredAlerts, LiveQuery};
 use crate::alerts::SilenceError;
 use crate::fleet::IngestOutcome;
 use crate::machine::MachineEvent;
-use crate::model::{RecordedInput, Time};
+use crate::model::{AlertState, RecordedInput, Time};
+
+/// How many of the alerts that a silence would cover are named.
+const COVERED_EXAMPLES: usize = 3;
 
 /// Whether a message changes anything.
 const fn changes_state(message: &Control) -> bool {
@@ -55,6 +58,19 @@ impl Engine {
                 let found = fingerprints.into_iter().filter_map(|fingerprint| alerts.find(fingerprint));
                 drop(reply.send(self.machine.alert_views(now, found)));
             }
+            LiveQuery::Covered(matchers, reply) => {
+                let mut covered = CoveredAlerts::default();
+                for alert in alerts.open().filter(|alert| matchers.matches(|label| alert.label(label))) {
+                    let counted =
+                        if alert.state == AlertState::Firing { &mut covered.firing } else { &mut covered.pending };
+                    *counted += 1;
+                    if covered.examples.len() < COVERED_EXAMPLES {
+                        covered.examples.push((Arc::clone(&alert.rule), alert.subject.clone()));
+                    }
+                }
+                drop(reply.send(covered));
+            }
+            LiveQuery::Worst(limit, reply) => drop(reply.send(self.machine.worst_alerts(limit))),
             LiveQuery::Silenced(reply) => {
                 let silence_of = |alert| alerts.silence_of(now, alert).map(|silence| Arc::clone(&silence.id));
                 let silenced = alerts.open().map(|alert| (alert.fingerprint, silence_of(alert)));

@@ -6,12 +6,14 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::live::LiveQuery;
+use super::live::{CoveredAlerts, LiveQuery};
 use super::view::View;
 use super::{AlertFilter, AlertView, EngineSettings, SilenceError};
 use crate::ingest::{CustomBatch, DecodedPush, UsageBatch};
 use crate::machine::AlertExplanation;
-use crate::model::{Alert, Batch, Fingerprint, Hook, PollReport, Rejected, RunSummary, Silence, TelemetryUpdate};
+use crate::model::{
+    Alert, Batch, Fingerprint, Hook, Matchers, PollReport, Rejected, RunSummary, Silence, TelemetryUpdate,
+};
 use crate::store::StoreError;
 
 /// Sends to the engine. Cheap to clone.
@@ -239,6 +241,16 @@ impl EngineHandle {
     /// The alerts of these fingerprints that are kept.
     pub async fn alerts_named(&self, fingerprints: Vec<Fingerprint>) -> Result<Vec<AlertView>, Stopped> {
         self.ask(|reply| Control::Live(LiveQuery::Named(fingerprints, reply))).await
+    }
+
+    /// What a silence with `matchers` would cover of the alerts there are.
+    pub async fn covered_alerts(&self, matchers: Matchers) -> Result<CoveredAlerts, Stopped> {
+        self.ask(|reply| Control::Live(LiveQuery::Covered(matchers, reply))).await
+    }
+
+    /// Up to `limit` of the pending and firing alerts, highest level first, then newest first.
+    pub async fn worst_alerts(&self, limit: usize) -> Result<Vec<Fingerprint>, Stopped> {
+        self.ask(|reply| Control::Live(LiveQuery::Worst(limit, reply))).await
     }
 
     /// The pending and firing alerts, each with the id of the silence that matches it.

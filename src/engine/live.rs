@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
 use super::AlertView;
-use crate::model::{Alert, Fingerprint, Run};
+use crate::model::{Alert, Fingerprint, Matchers, Run, Subject};
 
 /// Changes that wait for the reader; when there are more, it has to read everything again.
 const MAX_WAITING: usize = 50_000;
@@ -34,6 +34,17 @@ pub struct LiveChanges {
     pub is_incomplete: bool,
 }
 
+/// What a silence would cover of the alerts there are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CoveredAlerts {
+    /// Alerts that fire.
+    pub firing: usize,
+    /// Alerts that are pending.
+    pub pending: usize,
+    /// What the first of them are about: rule and subject.
+    pub examples: Vec<(Arc<str>, Subject)>,
+}
+
 /// A read of alerts for the stream of events.
 #[derive(Debug)]
 pub enum LiveQuery {
@@ -43,6 +54,11 @@ pub enum LiveQuery {
     Named(Vec<Fingerprint>, oneshot::Sender<Vec<AlertView>>),
     /// The pending and firing alerts, each with the id of the silence that matches it.
     Silenced(oneshot::Sender<Vec<(Fingerprint, Option<Arc<str>>)>>),
+    /// The pending and firing alerts that a silence with these matchers would cover: how many fire, how many are pending,
+    /// and the subjects of the first ones.
+    Covered(Matchers, oneshot::Sender<CoveredAlerts>),
+    /// Up to so many of the pending and firing alerts, highest level first.
+    Worst(usize, oneshot::Sender<Vec<Fingerprint>>),
 }
 
 /// Hands changes from their owners to the reader. Cheap to clone.
@@ -54,6 +70,8 @@ struct LiveState {
     is_on: AtomicBool,
     /// The generation of the fleet that the reader was last woken for.
     generation: AtomicU64,
+    /// How often alerts or silences changed, whether or not anything reads them.
+    alert_revision: AtomicU64,
     changed: Notify,
     waiting: Mutex<LiveChanges>,
 }
@@ -62,6 +80,11 @@ impl LiveFeed {
     /// Whether anything reads it.
     pub fn is_on(&self) -> bool {
         self.0.is_on.load(Ordering::Relaxed)
+    }
+
+    /// How often alerts or silences changed so far.
+    pub fn alert_revision(&self) -> u64 {
+        self.0.alert_revision.load(Ordering::SeqCst)
     }
 
     /// Begins or ends keeping changes; none are waiting afterwards.
@@ -79,7 +102,11 @@ impl LiveFeed {
 
     /// Alerts changed, or with `silences` which of them are silenced.
     pub(super) fn alerts(&self, changed: &[Alert], silences: bool) {
-        if !self.is_on() || changed.is_empty() && !silences {
+        if changed.is_empty() && !silences {
+            return;
+        }
+        self.0.alert_revision.fetch_add(1, Ordering::SeqCst);
+        if !self.is_on() {
             return;
         }
         let alerts = changed.iter().map(|alert| LiveChange::Alert(Box::new(without_receivers(alert))));
@@ -137,7 +164,7 @@ fn without_receivers(alert: &Alert) -> Alert {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Level, Subject, Time};
+    use crate::model::{Level, Time};
 
     fn alert(name: &str) -> Alert {
         let subject = Subject::Agent { project: "shop".into(), name: name.into() };

@@ -72,6 +72,17 @@ impl Machine {
         found.into_iter().map(|alert| self.alert_view(now, alert)).collect()
     }
 
+    /// Up to `limit` of the pending and firing alerts, highest level first, then newest first.
+    pub fn worst_alerts(&self, limit: usize) -> Vec<Fingerprint> {
+        let mut found: Vec<_> = self
+            .alerts
+            .open()
+            .map(|alert| (Reverse(alert.level), Reverse(alert.started_at), alert.fingerprint))
+            .collect();
+        found.sort_unstable();
+        found.into_iter().take(limit).map(|(.., fingerprint)| fingerprint).collect()
+    }
+
     /// An alert and what each receiver was notified of it; `None` when it is not known.
     pub fn explain_alert(&self, now: Time, fingerprint: Fingerprint) -> Option<AlertExplanation> {
         let (alert, notification_statuses) = self.alerts.notification_statuses(now, fingerprint)?;

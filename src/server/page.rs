@@ -4,19 +4,25 @@
 mod agent;
 mod alerts;
 mod assets;
+mod board;
 mod compare;
+mod filter;
 mod fleet;
+mod live;
+mod rows;
 mod runs;
 mod setup;
 mod shown;
+mod summary;
 mod svg;
 mod words;
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use axum::extract::{FromRequestParts, Query};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use minijinja::syntax::SyntaxConfig;
@@ -28,22 +34,23 @@ use super::HandlerState;
 use super::access::Caller;
 use super::connections::Connection;
 use super::error::ApiError;
-use crate::engine::AlertFilter;
-use crate::machine::AlertView;
 use crate::model::{AlertState, Level, Time};
 
 pub(super) use agent::show as agent;
 pub(super) use alerts::{list as alerts, show as alert};
 pub(super) use assets::{asset, icon};
+pub use board::StatusReader;
+pub(super) use board::{FleetBoard, OpenAlerts};
 pub(super) use compare::show as compare;
 pub(super) use fleet::show as fleet;
+pub(super) use live::{FleetTracker, PageChange};
 pub(super) use runs::{list as runs, show as run};
 pub(super) use setup::show as setup;
 
-/// Most active alerts that a page reads.
-const MAX_ALERTS: usize = 2_000;
-/// How hard a page is compressed: it is sent once.
+/// How hard a page is compressed that is sent once, and a large one.
 const GZIP_LEVEL: u32 = 4;
+const GZIP_LEVEL_OF_LARGE: u32 = 1;
+const LARGE: usize = 256 << 10;
 /// Seconds after which a page without JavaScript loads again.
 const REFRESH: u32 = 15;
 
@@ -65,7 +72,9 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         ("fleet.html", include_str!("../../web/fleet.html")),
         ("summary.html", include_str!("../../web/summary.html")),
         ("queue.html", include_str!("../../web/queue.html")),
-        ("row.html", include_str!("../../web/row.html")),
+        ("group.html", include_str!("../../web/group.html")),
+        ("loose.html", include_str!("../../web/loose.html")),
+        ("sources.html", include_str!("../../web/sources.html")),
         ("empty.html", include_str!("../../web/empty.html")),
         ("silence.html", include_str!("../../web/silence.html")),
         ("alerts.html", include_str!("../../web/alerts.html")),
@@ -113,6 +122,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
 }
 
 impl Visit {
+    /// What a rendered page of `view` depends on: who visits it, and from where on it follows changes.
+    fn key(&self, view: &str, since: Option<&str>) -> String {
+        format!("{view} {since:?} {} {} {:?} {:?}", self.is_admin, self.accepts_gzip, self.theme, self.query)
+    }
+
     /// A parameter of the query, unless it is empty.
     fn parameter(&self, name: &str) -> Option<&str> {
         self.query.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
@@ -168,10 +182,19 @@ struct AlertSummary {
 }
 
 impl AlertSummary {
-    fn of(alerts: &[AlertView]) -> Self {
+    fn of(alerts: &OpenAlerts) -> Self {
         let firing = || alerts.iter().filter(|alert| alert.state == AlertState::Firing);
         let needs = alerts.iter().filter(|alert| shown::is_loud(alert)).count();
         Self { firing: firing().count(), worst: firing().map(|alert| alert.level).max(), needs }
+    }
+
+    fn is_critical(&self) -> bool {
+        self.worst == Some(Level::Critical)
+    }
+
+    /// What the icon counts.
+    fn urgent(&self) -> usize {
+        self.needs.max(usize::from(self.is_critical()))
     }
 }
 
@@ -195,12 +218,10 @@ fn nav(view: &str, alerts: AlertSummary) -> Vec<NavLink> {
 
 /// What surrounds the view `view`.
 fn frame(visit: &Visit, view: &'static str, title: String, alerts: AlertSummary, now: Time) -> Value {
-    let is_critical = alerts.worst == Some(Level::Critical);
-    let urgent = alerts.needs.max(usize::from(is_critical));
     Value::from(Serde(Frame {
         title,
         view,
-        icon: assets::icon_href(urgent, is_critical),
+        icon: assets::icon_href(alerts.urgent(), alerts.is_critical()),
         style: assets::STYLE.href(),
         script: assets::SCRIPT.href(),
         refresh: REFRESH,
@@ -213,9 +234,8 @@ fn frame(visit: &Visit, view: &'static str, title: String, alerts: AlertSummary,
 }
 
 /// All active alerts.
-async fn active_alerts(shared: &HandlerState) -> Result<Vec<AlertView>, ApiError> {
-    let filter = AlertFilter { level: None, state: None, agent: None, rule: None, task: None, limit: MAX_ALERTS };
-    Ok(shared.context.engine.alerts(filter).await?)
+async fn active_alerts(shared: &HandlerState) -> Result<Arc<OpenAlerts>, ApiError> {
+    Ok(shared.context.streams.board().alerts(&shared.context.engine).await?)
 }
 
 /// An error as a page.
@@ -257,6 +277,28 @@ impl IntoResponse for PageError {
     }
 }
 
+/// `template` with `context`, compressed if asked for.
+fn render(template: &'static str, context: Value, is_compressed: bool) -> Result<Bytes, ApiError> {
+    let html = TEMPLATES.get_template(template).and_then(|template| template.render(context)).map_err(|error| {
+        tracing::error!(template, error = %error, "page could not be rendered");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the page could not be rendered: {error}"))
+    })?;
+    let level = if html.len() > LARGE { GZIP_LEVEL_OF_LARGE } else { GZIP_LEVEL };
+    Ok(if is_compressed { assets::compress(html.as_bytes(), level) } else { Bytes::from(html) })
+}
+
+/// Sends a rendered page.
+async fn respond(
+    shared: &HandlerState,
+    reader: &Connection,
+    visit: &Visit,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let mut response = shared.sending.body(bytes, reader).await?.into_response();
+    decorate(response.headers_mut(), visit.accepts_gzip);
+    Ok(response)
+}
+
 /// Renders `template` with what `context` builds on a blocking thread, and sends it.
 async fn send(
     shared: &HandlerState,
@@ -266,21 +308,8 @@ async fn send(
     context: impl FnOnce() -> Value + Send + 'static,
 ) -> Result<Response, ApiError> {
     let is_compressed = visit.accepts_gzip;
-    let build =
-        move || {
-            let html = TEMPLATES.get_template(template).and_then(|template| template.render(context()));
-            html.map(|html| {
-                if is_compressed { assets::compress(html.as_bytes(), GZIP_LEVEL) } else { bytes::Bytes::from(html) }
-            })
-        };
-    let built = shared.sending.build(build).await?;
-    let bytes = built.map_err(|error| {
-        tracing::error!(template, error = %error, "page could not be rendered");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the page could not be rendered: {error}"))
-    })?;
-    let mut response = shared.sending.body(bytes, reader).await?.into_response();
-    decorate(response.headers_mut(), is_compressed);
-    Ok(response)
+    let built = shared.sending.build(move || render(template, context(), is_compressed)).await?;
+    respond(shared, reader, visit, built?).await
 }
 
 fn decorate(headers: &mut HeaderMap, is_compressed: bool) {

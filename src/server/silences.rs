@@ -86,6 +86,43 @@ pub(super) async fn create(
     Ok(json_answer(StatusCode::OK, shown.to_string()))
 }
 
+/// The body of `POST /api/silences/preview`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PreviewRequest {
+    matchers: BTreeMap<String, String>,
+}
+
+/// `POST /api/silences/preview`: what a silence would cover of the alerts there are. Changes nothing.
+pub(super) async fn preview(
+    State(shared): State<HandlerState>,
+    request: Request<axum::body::Body>,
+) -> Result<Response, ApiError> {
+    let body = shared.context.bodies.read(request).await?;
+    let request: PreviewRequest =
+        serde_json::from_slice(&body).map_err(|error| bad(format!("invalid body: {error}")))?;
+    let pairs = request.matchers.iter().map(|(label, pattern)| (&**label, &**pattern));
+    let matchers = Matchers::parse(pairs).map_err(bad)?;
+    let covered = shared.context.engine.covered_alerts(matchers).await?;
+    let examples: Vec<String> = covered
+        .examples
+        .iter()
+        .map(|(rule, subject)| match subject.project() {
+            Some(project) if **project != **subject.name() => format!("{rule} of {project}/{}", subject.name()),
+            _ => format!("{rule} of {}", subject.name()),
+        })
+        .collect();
+    let counted = |count: usize, word: &str| format!("{count} alert{} {word}", if count == 1 { "" } else { "s" });
+    let pending = if covered.pending > 0 { format!(" and {} pending", covered.pending) } else { String::new() };
+    let rest = covered.firing + covered.pending - examples.len();
+    let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    let named = if examples.is_empty() { String::new() } else { format!(" ({}{rest})", examples.join(", ")) };
+    let firing = counted(covered.firing, if covered.firing == 1 { "that fires" } else { "that fire" });
+    let text = format!("Covers {firing}{pending} now{named}, and those to come.");
+    let answer = json!({"firing": covered.firing, "pending": covered.pending, "examples": examples, "text": text});
+    Ok(json_answer(StatusCode::OK, answer.to_string()))
+}
+
 pub(super) async fn expire(
     State(shared): State<HandlerState>,
     Extension(caller): Extension<Caller>,

@@ -2,6 +2,7 @@
 //!
 //! Events are derived and rendered once for all viewers, into a ring from which each viewer reads at its own pace. While
 //! there are no viewers, nothing is derived. All of this, and the sending, is on a thread of its own.
+//! The page for browsers reads the same changes in another form, from a ring of its own: as HTML.
 
 mod alerts;
 mod changes;
@@ -32,10 +33,11 @@ use tokio_util::sync::CancellationToken;
 use super::HandlerState;
 use super::connections::Connection;
 use super::error::ApiError;
+use super::page::{FleetBoard, StatusReader};
 use crate::engine::EngineHandle;
 use crate::engine::live::LiveFeed;
 use crate::metrics::SidecarMetrics;
-use filter::StreamFilter;
+use filter::{StreamFilter, StreamForm};
 use publisher::Publisher;
 use render::Draft;
 use ring::{EventRing, Overrun};
@@ -61,9 +63,10 @@ pub struct StreamHub(Arc<HubState>);
 
 #[derive(Debug)]
 struct HubState {
-    ring: Mutex<EventRing>,
-    /// The position after the newest event.
-    head: watch::Sender<u64>,
+    /// The events as JSON, and those of the page.
+    json: Channel,
+    page: Channel,
+    board: FleetBoard,
     /// Whether changes are recorded.
     is_recording: watch::Sender<bool>,
     limit: usize,
@@ -77,14 +80,49 @@ struct HubState {
     stop: CancellationToken,
 }
 
-impl StreamHub {
-    /// Allows `limit` streams, which are sent on `runtime` and end at `stop`. `start` is unique to this process.
-    pub fn new(limit: usize, start: &str, own: Arc<SidecarMetrics>, runtime: Handle, stop: CancellationToken) -> Self {
+/// Events in one form.
+#[derive(Debug)]
+struct Channel {
+    ring: Mutex<EventRing>,
+    /// The position after the newest event.
+    head: watch::Sender<u64>,
+}
+
+impl Channel {
+    fn new(start: &str) -> Self {
         let ring = EventRing::new(start);
         let head = watch::Sender::new(ring.head());
+        Self { ring: Mutex::new(ring), head }
+    }
+
+    fn ring(&self) -> MutexGuard<'_, EventRing> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut EventRing)) {
+        let mut ring = self.ring();
+        change(&mut ring);
+        let head = ring.head();
+        drop(ring);
+        self.head.send_replace(head);
+    }
+}
+
+impl StreamHub {
+    /// Allows `limit` streams, which are sent on `runtime` and end at `stop`. `start` is unique to this process, and
+    /// `statuses` reads the history of agents for the page.
+    pub fn new(
+        limit: usize,
+        start: &str,
+        (feed, statuses): (LiveFeed, StatusReader),
+        own: Arc<SidecarMetrics>,
+        runtime: Handle,
+        stop: CancellationToken,
+    ) -> Self {
         Self(Arc::new(HubState {
-            ring: Mutex::new(ring),
-            head,
+            json: Channel::new(start),
+            page: Channel::new(&format!("{start}p")),
+            board: FleetBoard::new(feed, statuses),
             is_recording: watch::Sender::new(false),
             limit,
             viewers: AtomicUsize::new(0),
@@ -106,8 +144,22 @@ impl StreamHub {
         drop(self.0.runtime.spawn(connection).await);
     }
 
-    fn ring(&self) -> MutexGuard<'_, EventRing> {
-        self.0.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the page knows of the fleet.
+    pub(super) fn board(&self) -> &FleetBoard {
+        &self.0.board
+    }
+
+    /// The id from which a page that is rendered now follows changes; `None` while they are not recorded.
+    pub(super) fn page_id(&self) -> Option<String> {
+        let ring = self.0.page.ring();
+        self.0.is_recording.borrow().then(|| ring.id_before(ring.head()))
+    }
+
+    fn channel(&self, form: StreamForm) -> &Channel {
+        match form {
+            StreamForm::Json => &self.0.json,
+            StreamForm::Page => &self.0.page,
+        }
     }
 
     /// A place for another stream; `None` if there are too many.
@@ -130,8 +182,8 @@ impl StreamHub {
     }
 
     /// The position at which a viewer that names the id `last` begins, the id before it, and whether events are missing.
-    fn begin_at(&self, last: Option<&str>) -> (u64, String, bool) {
-        let ring = self.ring();
+    fn begin_at(&self, form: StreamForm, last: Option<&str>) -> (u64, String, bool) {
+        let ring = self.channel(form).ring();
         let resumed = last.map(|id| ring.resume(id));
         let position = match resumed {
             Some(Ok(position)) => position,
@@ -140,18 +192,18 @@ impl StreamHub {
         (position, ring.id_before(position), resumed == Some(Err(Overrun)))
     }
 
-    fn id_before(&self, position: u64) -> String {
-        self.ring().id_before(position)
+    fn id_before(&self, form: StreamForm, position: u64) -> String {
+        self.channel(form).ring().id_before(position)
     }
 
     /// Reads from the ring. The error has the position to go on from.
     fn read(&self, position: u64, filter: &StreamFilter, frames: &mut VecDeque<Bytes>) -> Result<u64, (u64, Overrun)> {
-        let ring = self.ring();
+        let ring = self.channel(filter.form()).ring();
         ring.read(position, filter, frames).map_err(|overrun| (ring.head(), overrun))
     }
 
-    fn head(&self) -> watch::Receiver<u64> {
-        self.0.head.subscribe()
+    fn head(&self, form: StreamForm) -> watch::Receiver<u64> {
+        self.channel(form).head.subscribe()
     }
 
     fn stop_token(&self) -> CancellationToken {
@@ -187,30 +239,31 @@ impl StreamHub {
 
     /// Changes are recorded from now on.
     fn begin(&self) {
+        // One that came in the meantime has missed what changed before.
+        self.drop_events();
         self.0.is_recording.send_replace(true);
     }
 
     /// Changes are not recorded any more.
     fn interrupt(&self) {
         self.0.is_recording.send_replace(false);
-        let mut ring = self.ring();
-        ring.interrupt();
-        let head = ring.head();
-        drop(ring);
-        self.0.head.send_replace(head);
+        self.drop_events();
     }
 
-    fn publish(&self, events: Vec<Draft>) {
-        if events.is_empty() {
-            return;
+    fn drop_events(&self) {
+        for channel in [&self.0.json, &self.0.page] {
+            channel.change(EventRing::interrupt);
         }
-        let mut ring = self.ring();
-        for (target, data) in events {
-            ring.push(target, &data);
+    }
+
+    fn publish(&self, form: StreamForm, events: Vec<Draft>) {
+        if !events.is_empty() {
+            self.channel(form).change(|ring| {
+                for (target, data) in events {
+                    ring.push(target, &data);
+                }
+            });
         }
-        let head = ring.head();
-        drop(ring);
-        self.0.head.send_replace(head);
     }
 
     /// The time between two rounds of events.
@@ -309,13 +362,14 @@ mod tests {
 
     fn publish(hub: &StreamHub, count: usize) {
         let target = EventTarget::Agent { project: "shop".into(), name: "ann".into(), is_removed: false };
-        hub.publish(vec![(target, "{}".to_owned()); count]);
+        hub.publish(StreamForm::Json, vec![(target, "{}".to_owned()); count]);
     }
 
     #[tokio::test]
     async fn a_viewer_that_falls_behind_resyncs_and_goes_on() {
         let (own, stop) = (Arc::new(SidecarMetrics::new()), CancellationToken::new());
-        let hub = StreamHub::new(2, "s", own, Handle::current(), stop.clone());
+        let statuses: StatusReader = Arc::new(|_, _| Box::pin(async { Vec::new() }));
+        let hub = StreamHub::new(2, "s", (LiveFeed::default(), statuses), own, Handle::current(), stop.clone());
         let (mut slow, mut fast) = (viewer(&hub, None).expect("room"), viewer(&hub, None).expect("room"));
         assert!(viewer(&hub, None).is_none(), "there is no more room");
         let first = ": lookout\nretry: 2000\nid: s-0\n\n";

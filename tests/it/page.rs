@@ -1,9 +1,10 @@
 //! The page for browsers: what it shows of the fleet, that text of others stays text, and that nothing comes from elsewhere.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::http::Response;
-use crate::program::{Lookout, Setup, eventually};
+use crate::program::{Lookout, PATIENCE, Setup, eventually};
+use crate::stream::client::{Event, EventSource};
 use crate::{Case, trial};
 
 pub(crate) fn trials() -> Vec<Case> {
@@ -17,6 +18,8 @@ pub(crate) fn trials() -> Vec<Case> {
         trial("page: names and reasons of agents are text", &[], hostile_names),
         trial("page: style and script are immutable, and nothing is loaded from elsewhere", &[], assets),
         trial("page: an empty fleet says how to begin", &[], empty_fleet),
+        trial("page: each change is sent as HTML, from where the page was rendered", &[], fragments),
+        trial("page: a silence is previewed by its matchers", &[], preview),
     ]
 }
 
@@ -217,4 +220,48 @@ fn empty_fleet() {
     let lookout = setup.start();
     let shown = html(&lookout, "/");
     assert!(shown.contains("No agents yet") && shown.contains("lookout setup claude-code"), "{shown}");
+}
+
+fn fragments() {
+    let (_setup, lookout) = fleet();
+    let path = "/api/monitoring/stream?as=page";
+    let mut first = EventSource::open(lookout.address(), path, &[]).expect("a stream");
+    let push = |status: &str, reason: &str| {
+        let agents = json!([{"name": "working_wil", "status": status, "type": "codex", "reason": reason}]);
+        assert_eq!(lookout.post("/api/state", &json!({"project": "shop", "agents": agents})).status, 200);
+    };
+    // What is placed, and the element, once the agent is in this state; its last day may follow.
+    let next = |source: &mut EventSource, state: &str| loop {
+        let Event { kind, data, text, .. } = source.next(PATIENCE).expect("an event");
+        if kind == "row" && data["key"] == "shop/working_wil" && data["state"] == state {
+            return (data, text.split_once('\n').expect("an element").1.to_owned());
+        }
+    };
+    let since = eventually("an id to follow from", || {
+        let shown = html(&lookout, "/");
+        let (_, rest) = shown.split_once("data-since=\"")?;
+        Some(rest.split_once('"')?.0.to_owned())
+    });
+    push("waiting_question", "may <I>?");
+    let (placed, row) = next(&mut first, "needs");
+    assert_eq!(placed["facets"]["type"], "codex");
+    assert!(row.starts_with("<li class=\"row s-needs\"") && row.contains("may &lt;I&gt;?"), "{row}");
+    push("running", "");
+    let (_, square) = next(&mut first, "working");
+    assert!(square.starts_with("<a id=") && square.contains("working_wil"), "{square}");
+    let path = format!("{path}&last_event_id={since}");
+    let mut late = EventSource::open(lookout.address(), &path, &[]).expect("a stream");
+    assert!(next(&mut late, "needs").1.contains("working_wil"), "what changed since the page was rendered");
+    assert_eq!(lookout.get("/api/monitoring/stream?as=page&project=shop").status, 400);
+}
+
+fn preview() {
+    let (_setup, lookout) = fleet();
+    eventually("an alert", || html(&lookout, "/").contains("AgentDown error").then_some(()));
+    let ask = |matchers: Value| lookout.post("/api/silences/preview", &json!({"matchers": matchers}));
+    let found = ask(json!({"project": "shop", "agent_name": "failing_fa?"})).json();
+    assert_eq!((&found["firing"], &found["examples"]), (&json!(1), &json!(["AgentDown of shop/failing_fay"])));
+    assert_eq!(ask(json!({"project": "lab"})).json()["firing"], 0);
+    assert_eq!(ask(json!({"agent": "x"})).status, 400);
+    assert_eq!(lookout.get("/api/silences").json()["total"], 0);
 }

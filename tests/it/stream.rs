@@ -1,6 +1,6 @@
 //! The stream of events: changes are pushed, resumed, filtered and bounded, with a plain client and real ones.
 
-mod client;
+pub(crate) mod client;
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpStream;

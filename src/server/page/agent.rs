@@ -1,6 +1,7 @@
 //! One agent: its state over a day, its task, tokens, cost, requests, limits, runs, alerts and signals.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use axum::Extension;
 use axum::extract::State;
@@ -8,6 +9,7 @@ use axum::response::Response;
 use http::StatusCode;
 use minijinja::{Value, context};
 
+use super::board::{LabelTable, OpenAlerts};
 use super::runs::run_value;
 use super::shown::{Shown, Standing};
 use super::words::{age, count, dollars, millis, percent, shown};
@@ -35,7 +37,8 @@ const HOURS: u32 = 24;
 
 /// What is read for the page in addition to the view.
 struct AgentDetails {
-    alerts: Vec<AlertView>,
+    alerts: Arc<OpenAlerts>,
+    labels: Arc<LabelTable>,
     past: Vec<AlertView>,
     changes: Vec<HistoryEntry>,
     receptions: Vec<TelemetryChannels>,
@@ -75,6 +78,7 @@ pub(crate) async fn show(
         AlertFilter { level: None, state: None, agent: Some(name.clone()), rule: None, task: None, limit: LISTED };
     let details = AgentDetails {
         alerts: active_alerts(&shared).await?,
+        labels: shared.context.streams.board().read_labels(&shared.context.runs).await,
         past: (shared.context.history)(past).await,
         changes: (shared.context.statuses)(project.clone(), name.clone()).await,
         receptions: shared.context.otlp.receptions().await,
@@ -92,10 +96,9 @@ fn page(visit: &Visit, view: &View, (project, name): (&str, &str), details: &Age
     let Some(agent) = fleet.agents.iter().find(|agent| (&*agent.project, &*agent.name) == (project, name)) else {
         return Value::UNDEFINED;
     };
-    let is_own =
-        |alert: &&AlertView| alert.agent_name.as_deref() == Some(name) && alert.project.as_deref() == Some(project);
-    let own: Vec<&AlertView> = details.alerts.iter().filter(is_own).collect();
-    let standing = Standing::new(agent, fleet, &own);
+    let mut own: Vec<&AlertView> = details.alerts.of(agent).collect();
+    own.sort_unstable_by(|a, b| (b.level, &b.started_at).cmp(&(a.level, &a.started_at)));
+    let standing = Standing::new(agent, fleet, &details.alerts, &details.labels);
     let now = fleet.wall.to_wall(fleet.at);
     let first_seen = fleet.wall.to_wall(agent.first_seen);
     let band = svg::day(now, &details.changes, (standing.shown, standing.since), first_seen);

@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::StatusCode;
 use minijinja::{Value, context};
 
-use super::words::{age, agent_href, clock, element_id, shown};
+use super::words::{self, agent_href, ago, at_text, element_id};
 use super::{AlertSummary, PageError, Visit, active_alerts, frame, send};
 use crate::alerts::timeline;
 use crate::engine::AlertFilter;
@@ -82,9 +82,7 @@ pub(super) fn alert_value(alert: &AlertView, now: Time) -> Value {
         state => alert.state.as_str(),
         message => alert.message.clone(),
         action => alert.action.clone(),
-        since => since,
-        since_title => format!("{verb} {} UTC", clock(now, since)),
-        age => Time::parse(since).map(|since| age(now, since)),
+        since => Time::parse(since).map(|since| Value::from_safe_string(ago(now, since, verb))),
         subject => subject,
         subject_href => subject_href,
         agent => agent,
@@ -110,7 +108,7 @@ fn silence_value(silence: &Silence, now: Time, wall: &WallClock) -> Value {
         comment => &*silence.comment,
         created_by => &*silence.created_by,
         active => silence.is_active(now),
-        starts => shown(wall.to_wall(now), wall.to_wall(silence.starts_at)),
+        starts => words::at(wall.to_wall(now), wall.to_wall(silence.starts_at)),
         left => format!("{} left", duration::display(silence.ends_at.since(now))),
     }
 }
@@ -121,7 +119,7 @@ pub(crate) async fn list(
     Extension(reader): Extension<Connection>,
     visit: Visit,
 ) -> Result<Response, PageError> {
-    let active = active_alerts(&shared).await?;
+    let alerts = active_alerts(&shared).await?;
     let filter = AlertFilter { level: None, state: None, agent: None, rule: None, task: None, limit: PAST + 1 };
     let mut past = (shared.context.history)(filter).await;
     let has_more = past.len() > PAST;
@@ -131,13 +129,14 @@ pub(crate) async fn list(
     let shown = visit.clone();
     let build = move || {
         let today = wall.to_wall(now);
-        let mut active = active;
+        let summary = AlertSummary::of(&alerts);
+        let mut active: Vec<&AlertView> = alerts.iter().collect();
         active.sort_by(|a, b| {
             let rank =
                 |alert: &AlertView| (alert.state == AlertState::Firing, alert.inhibited_by.is_none(), alert.level);
-            rank(b).cmp(&rank(a)).then_with(|| b.started_at.cmp(&a.started_at))
+            let newest = || (&b.started_at, b.fingerprint).cmp(&(&a.started_at, a.fingerprint));
+            rank(b).cmp(&rank(a)).then_with(newest)
         });
-        let summary = AlertSummary::of(&active);
         let lede = lede(&active);
         context! {
             page => frame(&shown, "alerts", format!("{lede} · lookout"), AlertSummary { needs: summary.firing, ..summary }, today),
@@ -154,7 +153,7 @@ pub(crate) async fn list(
 }
 
 /// How many fire at which level, in a sentence.
-fn lede(active: &[AlertView]) -> String {
+fn lede(active: &[&AlertView]) -> String {
     let firing =
         |level: Level| active.iter().filter(|alert| alert.level == level && alert.state == AlertState::Firing).count();
     let parts: Vec<String> = [Level::Critical, Level::Error, Level::Warning, Level::Info]
@@ -191,16 +190,18 @@ pub(crate) async fn show(
     let shown_to = visit.clone();
     let build = move || {
         let value = |number: Option<f64>| number.map_or_else(|| "–".to_owned(), |number| number::shortest(number, 3));
-        let fact = |name: &str, text: String, note: String| context! { name => name, text => text, note => note };
+        let fact = |name: &str, text: Value, source: &str| context! { name => name, text => text, source => source };
         let mut facts = vec![
-            fact("Value", value(alert.value), String::new()),
-            fact("Threshold", value(alert.threshold), String::new()),
-            fact("Broken since", clock(today, &alert.started_at), "UTC".to_owned()),
+            fact("Value", value(alert.value).into(), "what the rule last read"),
+            fact("Threshold", value(alert.threshold).into(), "the limit of this level, from the rule"),
+            fact("Pending since", at_text(today, &alert.started_at), "when the condition of the rule began to hold"),
         ];
-        facts.extend(alert.fired_at.as_deref().map(|at| fact("Firing since", clock(today, at), "UTC".to_owned())));
-        facts.extend(alert.resolved_at.as_deref().map(|at| fact("Resolved", clock(today, at), "UTC".to_owned())));
-        facts.extend(alert.task_id.as_deref().map(|task| fact("Task", task.to_owned(), String::new())));
-        facts.push(fact("Fingerprint", alert.fingerprint.to_string(), String::new()));
+        let fired = alert.fired_at.as_deref();
+        facts.extend(fired.map(|at| fact("Firing since", at_text(today, at), "when it had held for the rule's `for`")));
+        let resolved = alert.resolved_at.as_deref();
+        facts.extend(resolved.map(|at| fact("Resolved", at_text(today, at), "when the condition no longer held")));
+        facts.extend(alert.task_id.as_deref().map(|task| fact("Task", task.into(), "the task of its agent")));
+        facts.push(fact("Fingerprint", alert.fingerprint.to_string().into(), "rule and subject, as a hash"));
         let receivers = explanation.iter().flat_map(|explanation| &explanation.receivers);
         let receivers =
             receivers.map(|receiver| context! { name => &*receiver.receiver, text => receiver.text.clone() });
@@ -214,8 +215,7 @@ pub(crate) async fn show(
                     | TimelineEvent::Resolved { .. }
             );
             context! {
-                at => at.to_string(),
-                shown => shown(today, at),
+                at => words::at(today, at),
                 level => entry.level.as_str(),
                 strong => is_strong,
                 text => timeline::sentence(entry),

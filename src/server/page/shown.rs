@@ -1,7 +1,9 @@
 //! How the page shows an agent: one word, the worse of its state and of its alerts, and the reason.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
+use super::board::{AgentLabels, LabelTable, OpenAlerts};
 use crate::machine::AlertView;
 use crate::model::{Agent, AgentStatus, AlertState, Level, Snapshot, Time};
 
@@ -122,15 +124,17 @@ pub(super) struct Standing<'a> {
     /// Since when, by the wall clock.
     pub(super) since: Time,
     pub(super) reason: String,
+    pub(super) labels: AgentLabels,
 }
 
 impl<'a> Standing<'a> {
-    /// The standing of `agent` with its firing `alerts`.
-    pub(super) fn new(agent: &'a Agent, fleet: &Snapshot, alerts: &[&'a AlertView]) -> Self {
-        let wants = |alert: &&&AlertView| alert.state == AlertState::Firing && alert.inhibited_by.is_none();
-        let worst = |alerts: &mut dyn Iterator<Item = &'a AlertView>| alerts.max_by_key(|alert| alert.level);
-        let loud = worst(&mut alerts.iter().copied().filter(|alert| is_loud(alert)));
-        let alert = loud.or_else(|| worst(&mut alerts.iter().filter(wants).copied()));
+    /// The standing of `agent` with those of `alerts` that are about it.
+    pub(super) fn new(agent: &'a Agent, fleet: &Snapshot, alerts: &'a OpenAlerts, labels: &LabelTable) -> Self {
+        let wants = |alert: &&AlertView| alert.state == AlertState::Firing && alert.inhibited_by.is_none();
+        // Two of one level: the one that fires for longer, so that the choice does not change from time to time.
+        let rank = |alert: &&AlertView| (alert.level, std::cmp::Reverse((alert.started_at.clone(), alert.fingerprint)));
+        let loud = alerts.of(agent).filter(|alert| is_loud(alert)).max_by_key(rank);
+        let alert = loud.or_else(|| alerts.of(agent).filter(wants).max_by_key(rank));
         let own = own_state(agent, fleet);
         let by_alert = loud.map(|alert| match &*alert.rule {
             rule if LIMITED.contains(&rule) => Shown::RateLimited,
@@ -150,7 +154,22 @@ impl<'a> Standing<'a> {
             Some(alert) if is_by_alert => without_name(&alert.message, agent),
             _ => own_reason(agent, fleet, own),
         };
-        Self { agent, shown, alert, is_by_alert, since, reason }
+        Self { agent, shown, alert, is_by_alert, since, reason, labels: labels.of(agent) }
+    }
+
+    /// Its project and name, as `shop/ann`.
+    pub(super) fn key(&self) -> String {
+        format!("{}/{}", self.agent.project, self.agent.name)
+    }
+
+    /// Text by which it is ordered among those of the same state: of urgent ones the highest level first, then what has
+    /// lasted longest.
+    pub(super) fn rank(&self) -> String {
+        if !self.shown.is_urgent() {
+            return self.key();
+        }
+        let below = Level::Critical as u8 + 1 - self.level().map_or(0, |level| level as u8 + 1);
+        format!("{below}{:014}{}", self.since.as_millis().max(0), self.key())
     }
 
     /// The level of its alert; without one nothing is the matter.
@@ -165,6 +184,43 @@ pub(super) fn is_loud(alert: &AlertView) -> bool {
         && alert.level >= Level::Warning
         && alert.inhibited_by.is_none()
         && alert.silenced_by.is_none()
+}
+
+/// All agents as they are shown, the most urgent first.
+pub(super) fn standings<'a>(fleet: &'a Snapshot, alerts: &'a OpenAlerts, labels: &LabelTable) -> Vec<Standing<'a>> {
+    let mut standings: Vec<Standing<'a>> =
+        fleet.agents.iter().map(|agent| Standing::new(agent, fleet, alerts, labels)).collect();
+    standings.sort_unstable_by(|a, b| {
+        let by_name = || (&*a.agent.project, &*a.agent.name).cmp(&(&*b.agent.project, &*b.agent.name));
+        if a.shown.is_urgent() && b.shown.is_urgent() {
+            (a.shown, b.level(), a.since).cmp(&(b.shown, a.level(), b.since)).then_with(by_name)
+        } else {
+            a.shown.cmp(&b.shown).then_with(by_name)
+        }
+    });
+    standings
+}
+
+/// Alerts that want attention and are about no agent of the fleet: one that is missing, a source, a component, a project.
+pub(super) fn loose_alerts<'a>(fleet: &Snapshot, alerts: &'a OpenAlerts) -> Vec<&'a AlertView> {
+    let loud: Vec<&AlertView> = alerts.iter().filter(|alert| is_loud(alert)).collect();
+    let names: HashSet<(&str, &str)> = loud.iter().filter_map(|alert| names_of(alert)).collect();
+    let known: HashSet<(&str, &str)> = if names.is_empty() {
+        HashSet::new()
+    } else {
+        let own = fleet.agents.iter().map(|agent| (&*agent.project, &*agent.name));
+        own.filter(|name| names.contains(name)).collect()
+    };
+    let mut loose: Vec<&AlertView> =
+        loud.into_iter().filter(|alert| names_of(alert).is_none_or(|names| !known.contains(&names))).collect();
+    loose
+        .sort_unstable_by(|a, b| (b.level, &b.started_at, b.fingerprint).cmp(&(a.level, &a.started_at, a.fingerprint)));
+    loose
+}
+
+/// The project and name of the agent that an alert is about.
+fn names_of(alert: &AlertView) -> Option<(&str, &str)> {
+    alert.project.as_deref().zip(alert.agent_name.as_deref())
 }
 
 fn own_state(agent: &Agent, fleet: &Snapshot) -> Shown {

@@ -1,5 +1,6 @@
 //! Ages, links and names as the page writes them.
 
+use minijinja::Value;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use crate::model::{Time, duration};
@@ -58,6 +59,8 @@ pub(super) fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
+            '\n' => out.push_str("&#10;"),
+            '\r' => out.push_str("&#13;"),
             letter => out.push(letter),
         }
     }
@@ -112,4 +115,23 @@ pub(super) fn shown(now: Time, at: Time) -> String {
     let [then, today] = [at, now].map(|time| time.to_jiff().to_zoned_datetime(jiff::tz::TimeZone::UTC));
     let format = if then.date() == today.date() { "%H:%M:%S" } else { "%b %d %H:%M:%S" };
     then.strftime(format).to_string()
+}
+
+/// How long ago something was, with its time in the tooltip: `verb` says what it is the time of.
+pub(super) fn ago(now: Time, then: Time, verb: &str) -> String {
+    format!(
+        r#"<time class="age" datetime="{then}" data-verb="{verb}" title="{verb} {} UTC">{}</time>"#,
+        shown(now, then),
+        age(now, then),
+    )
+}
+
+/// A time as HTML; the script writes it in the reader's zone.
+pub(super) fn at(now: Time, then: Time) -> Value {
+    Value::from_safe_string(format!(r#"<time class="at" datetime="{then}">{} UTC</time>"#, shown(now, then)))
+}
+
+/// The same of RFC 3339 text.
+pub(super) fn at_text(now: Time, then: &str) -> Value {
+    Time::parse(then).map_or_else(|| Value::from(then), |then| at(now, then))
 }

@@ -26,7 +26,8 @@ struct ShownAlert {
 /// The alerts that viewers know.
 #[derive(Debug, Default)]
 pub(super) struct KnownAlerts {
-    shown: HashMap<Fingerprint, ShownAlert>,
+    /// Each with when it was shown so.
+    shown: HashMap<Fingerprint, (ShownAlert, Time)>,
     /// The alerts that were open before anything was shown, with the silence that matched each.
     open_before: HashMap<Fingerprint, Option<String>>,
     /// When the resolved ones were last dropped.
@@ -50,8 +51,8 @@ impl KnownAlerts {
 
     /// Records that `alert` is shown as it is now. Returns the level that it was last shown with, which may be none; `None`
     /// when it was shown like that before.
-    pub(super) fn show(&mut self, alert: &AlertView) -> Option<Option<Level>> {
-        let now = ShownAlert {
+    pub(super) fn show(&mut self, now: Time, alert: &AlertView) -> Option<Option<Level>> {
+        let shown = ShownAlert {
             state: alert.state,
             level: alert.level,
             no_data: alert.no_data,
@@ -62,28 +63,30 @@ impl KnownAlerts {
             fired_at: alert.fired_at.clone(),
         };
         self.open_before.remove(&alert.fingerprint);
-        if self.shown.get(&alert.fingerprint) == Some(&now) {
+        if self.shown.get(&alert.fingerprint).is_some_and(|(before, _)| *before == shown) {
             return None;
         }
-        let before = self.shown.insert(alert.fingerprint, now);
-        Some(before.map(|before| before.level))
+        let before = self.shown.insert(alert.fingerprint, (shown, now));
+        Some(before.map(|(before, _)| before.level))
     }
 
     /// Of the open alerts, each with the id of its silence, those that viewers know with another silence.
     pub(super) fn silenced_differently(&self, open: Vec<(Fingerprint, Option<Arc<str>>)>) -> Vec<Fingerprint> {
         let differs = |(fingerprint, silence): &(Fingerprint, Option<Arc<str>>)| {
-            let shown = self.shown.get(fingerprint).map(|shown| &shown.silenced_by);
+            let shown = self.shown.get(fingerprint).map(|(shown, _)| &shown.silenced_by);
             let known = shown.or_else(|| self.open_before.get(fingerprint)).and_then(Option::as_deref);
             known != silence.as_deref()
         };
         open.into_iter().filter(differs).map(|(fingerprint, _)| fingerprint).collect()
     }
 
-    /// Forgets resolved alerts from time to time.
+    /// Forgets alerts that resolved long ago, from time to time.
     pub(super) fn prune(&mut self, now: Time) {
         if now.since(self.pruned_at) >= REMEMBERED {
             self.pruned_at = now;
-            self.shown.retain(|_, shown| shown.state != AlertState::Resolved);
+            let is_over =
+                |(shown, at): &(ShownAlert, Time)| shown.state == AlertState::Resolved && now.since(*at) >= REMEMBERED;
+            self.shown.retain(|_, shown| !is_over(shown));
         }
     }
 }

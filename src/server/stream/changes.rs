@@ -1,6 +1,5 @@
 //! Which agents changed between two snapshots of the fleet.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Agent, Snapshot, Time};
@@ -14,8 +13,8 @@ const TIMES_MOVE: Duration = Duration::from_secs(30);
 pub(super) enum AgentChange<'a> {
     /// It is new, or differs.
     Updated(&'a Agent),
-    /// It left: its project and name.
-    Removed(&'a Arc<str>, &'a Arc<str>),
+    /// It left.
+    Removed(&'a Agent),
 }
 
 /// By slot, the times of each agent that viewers know.
@@ -65,7 +64,7 @@ pub(super) fn agent_changes<'a>(
         if let Some(then) = then
             && agent.is_none_or(|agent| !is_same_agent(agent, then))
         {
-            removed.push(AgentChange::Removed(&then.project, &then.name));
+            removed.push(AgentChange::Removed(then));
         }
         let Some(agent) = agent else { continue };
         let is_change = match then.filter(|then| is_same_agent(agent, then)) {
@@ -146,7 +145,7 @@ mod tests {
     fn changed(before: &Snapshot, now: &Snapshot, shown: &mut ShownTimes) -> Vec<String> {
         let name = |change: &AgentChange<'_>| match change {
             AgentChange::Updated(agent) => agent.name.to_string(),
-            AgentChange::Removed(_, name) => format!("-{name}"),
+            AgentChange::Removed(agent) => format!("-{}", agent.name),
         };
         agent_changes(before, now, shown).iter().map(name).collect()
     }

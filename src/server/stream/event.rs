@@ -18,6 +18,10 @@ pub(super) enum EventKind {
     Alert,
     /// A run that began or ended.
     Run,
+    /// Of the page: an agent as a row or a square.
+    Row,
+    /// Of the page: a part of it.
+    Part,
     /// Events are missing: everything is to be fetched again.
     Resync,
 }
@@ -33,6 +37,8 @@ impl EventKind {
             Self::Metrics => "metrics",
             Self::Alert => "alert",
             Self::Run => "run",
+            Self::Row => "row",
+            Self::Part => "part",
             Self::Resync => "resync",
         }
     }
@@ -72,6 +78,12 @@ pub(super) enum EventTarget {
         /// Its agent.
         agent: Arc<str>,
     },
+    /// An agent on the page.
+    Row,
+    /// A part of the page.
+    Part,
+    /// Something that pages with more about it than rows load again.
+    Hint(EventKind),
     /// Everything.
     All,
 }
@@ -84,6 +96,9 @@ impl EventTarget {
             Self::Fleet => EventKind::Metrics,
             Self::Alert { .. } => EventKind::Alert,
             Self::Run { .. } => EventKind::Run,
+            Self::Row => EventKind::Row,
+            Self::Part => EventKind::Part,
+            Self::Hint(kind) => *kind,
             Self::All => EventKind::Resync,
         }
     }

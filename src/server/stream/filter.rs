@@ -8,9 +8,20 @@ use crate::model::Level;
 /// The parameter that a client sends in place of the header `Last-Event-ID`.
 const LAST_EVENT_ID: &str = "last_event_id";
 
+/// In which form a viewer gets events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum StreamForm {
+    /// JSON, for programs.
+    #[default]
+    Json,
+    /// HTML, for the page. It has no filters: the page applies its own.
+    Page,
+}
+
 /// A filter; an empty list matches everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct StreamFilter {
+    form: StreamForm,
     kinds: Vec<EventKind>,
     projects: BTreeSet<String>,
     agents: BTreeSet<String>,
@@ -41,6 +52,8 @@ impl StreamFilter {
                 // A name may contain a comma: several are several parameters.
                 "project" => drop(filter.projects.insert(value)),
                 "agent" => drop(filter.agents.insert(value)),
+                "as" if value == "page" => filter.form = StreamForm::Page,
+                "as" => return Err(format!("unknown form `{value}`; use page, or leave `as` out for JSON")),
                 LAST_EVENT_ID => last_event_id = Some(value),
                 _ => {
                     return Err(format!(
@@ -49,7 +62,15 @@ impl StreamFilter {
                 }
             }
         }
+        if filter.form == StreamForm::Page && filter != (Self { form: StreamForm::Page, ..Self::default() }) {
+            return Err("the page's form has no filters; leave them out".to_owned());
+        }
         Ok((filter, last_event_id))
+    }
+
+    /// The form of its events.
+    pub(super) const fn form(&self) -> StreamForm {
+        self.form
     }
 
     /// Whether an event about `target` is sent. `project` and `agent` do not concern totals, and `level` only alerts.
@@ -59,7 +80,7 @@ impl StreamFilter {
                 && (self.agents.is_empty() || agent.is_some_and(|name| self.agents.contains(name)))
         };
         let is_wanted = match target {
-            EventTarget::All => return true,
+            EventTarget::All | EventTarget::Row | EventTarget::Part | EventTarget::Hint(_) => return true,
             EventTarget::Fleet => true,
             EventTarget::Agent { project, name, .. } => is_of(Some(project), Some(name)),
             EventTarget::Run { project, agent, .. } => is_of(Some(project), Some(agent)),
@@ -134,6 +155,8 @@ mod tests {
             ("events=status,issues", "unknown event `issues`; use status, metrics, alert, run"),
             ("events=resync", "unknown event `resync`; use status, metrics, alert, run"),
             ("events=", "unknown event ``; use status, metrics, alert, run"),
+            ("as=html", "unknown form `html`; use page, or leave `as` out for JSON"),
+            ("as=page&project=shop", "the page's form has no filters; leave them out"),
             ("level=high", "unknown level `high`; use info, warning, error or critical"),
             ("event=run", "unknown parameter `event`; use events, project, agent, level or last_event_id"),
         ] {

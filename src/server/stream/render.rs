@@ -3,11 +3,12 @@
 use serde_json::{Value, json};
 
 use super::changes::AgentChange;
-use super::event::EventTarget;
+use super::event::{EventKind, EventTarget};
 use crate::engine::AlertView;
 use crate::model::{Level, Run, Snapshot};
 use crate::runs::view;
 use crate::server::api::status;
+use crate::server::page::PageChange;
 
 /// An event that has no number yet: what it is about, and its JSON.
 pub(super) type Draft = (EventTarget, String);
@@ -16,7 +17,7 @@ pub(super) type Draft = (EventTarget, String);
 pub(super) fn agent(change: &AgentChange<'_>, fleet: &Snapshot) -> Draft {
     let (project, name, mut shown) = match change {
         AgentChange::Updated(agent) => (&agent.project, &agent.name, status::agent(agent, fleet)),
-        AgentChange::Removed(project, name) => (*project, *name, json!({"name": &***name, "removed": true})),
+        AgentChange::Removed(agent) => (&agent.project, &agent.name, json!({"name": &*agent.name, "removed": true})),
     };
     if let Some(fields) = shown.as_object_mut() {
         fields.insert("project".to_owned(), json!(&**project));
@@ -46,6 +47,33 @@ pub(super) fn alert(alert: &AlertView, before: Option<Level>) -> Draft {
 pub(super) fn run(run: &Run) -> Draft {
     let target = EventTarget::Run { id: run.id, project: run.project.clone(), agent: run.agent.clone() };
     (target, view::run(run).to_string())
+}
+
+/// What follows a change on the page.
+pub(super) fn page(change: PageChange) -> Draft {
+    match change {
+        PageChange::Row(data) => (EventTarget::Row, data),
+        PageChange::Part(data) => (EventTarget::Part, data),
+    }
+}
+
+/// That an alert changed, for pages that show more of it than rows.
+pub(super) fn alert_hint(alert: &AlertView) -> Draft {
+    let agent = alert.project.as_deref().zip(alert.agent_name.as_deref());
+    let agent = agent.map(|(project, name)| format!("{project}/{name}"));
+    let data = json!({"id": alert.fingerprint.to_string(), "agent": agent});
+    (EventTarget::Hint(EventKind::Alert), data.to_string())
+}
+
+/// That silences changed.
+pub(super) fn silences_hint() -> Draft {
+    (EventTarget::Hint(EventKind::Alert), json!({"silences": true}).to_string())
+}
+
+/// That a run began or ended.
+pub(super) fn run_hint(run: &Run) -> Draft {
+    let data = json!({"id": run.id.to_string(), "agent": format!("{}/{}", run.project, run.agent)});
+    (EventTarget::Hint(EventKind::Run), data.to_string())
 }
 
 /// The event after which viewers fetch everything again.

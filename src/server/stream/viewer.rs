@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, ReusableBoxFuture};
 
 use super::event::{EventKind, frame};
-use super::filter::StreamFilter;
+use super::filter::{StreamFilter, StreamForm};
 use super::{OpenStream, StreamHub};
 use crate::config::server::Role;
 use crate::server::access::{AccessRules, Requirement};
@@ -59,11 +59,11 @@ impl Viewer {
     /// A viewer that resumes after the event with the id `last`, or begins with what changes from now on.
     pub(super) fn new(open: OpenStream, filter: StreamFilter, last: Option<&str>, access: StreamAccess) -> Self {
         let hub = open.hub().clone();
-        let (head, stop) = (hub.head(), hub.stop_token());
-        let (position, id, is_missing) = hub.begin_at(last);
+        let (head, stop) = (hub.head(filter.form()), hub.stop_token());
+        let (position, id, is_missing) = hub.begin_at(filter.form(), last);
         let mut frames = VecDeque::from([Bytes::from(format!(": lookout\nretry: 2000\nid: {id}\n\n"))]);
         if is_missing {
-            frames.push_back(resync(&hub, position, "unknown_id"));
+            frames.push_back(resync(&hub, filter.form(), position, "unknown_id"));
         }
         let ping = Box::pin(tokio::time::sleep(PING_EVERY));
         Self { hub, head, stop, position, filter, frames, ping, access, _open: open }
@@ -81,7 +81,7 @@ impl Viewer {
             // Its client was too slow, and is not waited for.
             Err((position, _)) => {
                 self.position = position;
-                self.frames.push_back(resync(&self.hub, position, "too_slow"));
+                self.frames.push_back(resync(&self.hub, self.filter.form(), position, "too_slow"));
             }
         }
         !self.frames.is_empty()
@@ -113,7 +113,7 @@ impl Viewer {
                     }
                     self.ping.as_mut().reset(Instant::now() + PING_EVERY);
                     // A viewer that wants few events resumes from here, too.
-                    let id = self.hub.id_before(self.position);
+                    let id = self.hub.id_before(self.filter.form(), self.position);
                     self.frames.push_back(Bytes::from(format!(": ping\nid: {id}\n\n")));
                     return (self, true);
                 }
@@ -123,9 +123,9 @@ impl Viewer {
 }
 
 /// Events are missing, and the client is to fetch everything again.
-fn resync(hub: &StreamHub, position: u64, reason: &str) -> Bytes {
+fn resync(hub: &StreamHub, form: StreamForm, position: u64, reason: &str) -> Bytes {
     hub.resynced();
-    frame(hub.id_before(position), EventKind::Resync, &format!(r#"{{"reason": "{reason}"}}"#))
+    frame(hub.id_before(form, position), EventKind::Resync, &format!(r#"{{"reason": "{reason}"}}"#))
 }
 
 /// The body of a viewer's response.

@@ -158,7 +158,7 @@ fn keyboard(browser: &Browser) -> Kept {
     browser.press(&['j', ' ']);
     browser.until_text(".peek h1", "failing_fay");
     browser.press(&[ESCAPE]);
-    browser.until_gone(".peek");
+    browser.until_gone(".peek[open]");
     browser.press(&['j']);
     browser.until("return document.activeElement.matches('.row')");
     while focused(browser) != "failing_fay" {

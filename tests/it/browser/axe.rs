@@ -113,7 +113,7 @@ fn fleet(browser: &Browser) -> Kept {
     check(browser, &mut found, "silence");
     browser.click("#silence button[value=cancel]");
     browser.press(&['j', ' ']);
-    browser.until_there(".peek h1");
+    browser.until_there(".peek[open] h1");
     check(browser, &mut found, "peek");
     browser.go(&format!("{}/?wall", lookout.url()));
     check(browser, &mut found, "wall");

@@ -123,7 +123,7 @@ fn words_are_text(browser: &Browser) -> Kept {
     // What the script puts in place is text as well.
     open_live(browser, &lookout.url());
     browser.press(&['j', ' ']);
-    browser.until_there(".peek h1");
+    browser.until_there(".peek[open] h1");
     check(browser, "peek");
     browser.press(&['\u{e00c}', 'j', 's']);
     browser.until_there("#silence[open]");

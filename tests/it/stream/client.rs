@@ -16,6 +16,8 @@ pub(crate) struct Event {
     pub(crate) id: String,
     pub(crate) kind: String,
     pub(crate) data: Value,
+    /// Its lines; of the page's events the first one is JSON.
+    pub(crate) text: String,
 }
 
 /// An answer that is no stream.
@@ -210,7 +212,9 @@ impl EventSource {
             }
             return;
         }
-        let data = serde_json::from_str(&data.join("\n")).unwrap_or_else(|error| panic!("{error}: {block}"));
-        self.events.push_back(Event { id, kind, data });
+        let text = data.join("\n");
+        let json = if ["row", "part"].contains(&&*kind) { data[0] } else { &*text };
+        let data = serde_json::from_str(json).unwrap_or_else(|error| panic!("{error}: {block}"));
+        self.events.push_back(Event { id, kind, data, text });
     }
 }
