@@ -34,7 +34,7 @@ use crate::notify::Receiver;
 use crate::rules::compile::{RuleSet, RuleSettings};
 use crate::runs::config::RunsReadFrom;
 use crate::server::listener::Certificate;
-use crate::server::{self, AccessRules, BodyReader, BoundListener, FlowServers, ServerContext, Surface};
+use crate::server::{self, AccessRules, AccessState, BodyReader, BoundListener, FlowServers, ServerContext, Surface};
 use crate::store::traces::TraceStore;
 use crate::store::{ClosedFilter, HistoryEntry, HistoryHandle, Recorder, Store};
 use heartbeat::HeartbeatTask;
@@ -107,7 +107,7 @@ pub async fn serve(
 /// Loads everything that the configuration names. `check`, startup and reload all use it, so they report the same problems.
 pub fn try_config(config: Config) -> Result<Prepared, ConfigError> {
     let prepared = config.prepare()?;
-    AccessRules::new(&prepared.config, prepared.config.listen.0)?;
+    AccessRules::unkept(&prepared.config, prepared.config.listen.0)?;
     Ok(prepared)
 }
 
@@ -148,14 +148,15 @@ impl RunningSidecar {
         let certificate = prepared.certificate.clone().map(|key| Arc::new(Certificate::new(key)));
         let tls = certificate.as_ref().map(|shown| server::listener::acceptor(shown, Surface::Main)).transpose()?;
         let (config, settings) = engine_settings(prepared, options.console, &options.rules)?;
-        let access = AccessRules::new(&config, address)?;
+        let access_state = AccessState::new(&config, clock.clone());
+        let access = AccessRules::new(&config, address, &access_state)?;
         let (agent_rules_now, agent_rules) = watch::channel(config.otlp.agents.clone().into());
         let (access_now, access) = watch::channel(Arc::new(access));
         let flows = config.flows.clone();
         let flows = tokio::task::spawn_blocking(move || FlowServers::new(&flows)).await?;
         let (flows_now, flows) = watch::channel(Arc::new(flows.context("flows")?));
         let mut listener_access = vec![(address, access_now)];
-        let listeners = otlp::listen(&config, certificate.as_ref(), &mut listener_access).await?;
+        let listeners = otlp::listen(&config, certificate.as_ref(), &access_state, &mut listener_access).await?;
         let (store_config, store_clock) = (config.store.clone(), clock.clone());
         let opened = tokio::task::spawn_blocking(move || Store::open(&store_config, &store_clock)).await?;
         let (store, restored, mut saved) = opened.context("open the store")?;
@@ -215,6 +216,7 @@ impl RunningSidecar {
             own: Arc::clone(&own),
             clock: clock.clone(),
             access: listener_access,
+            access_state,
             certificate,
             agent_rules: agent_rules_now,
             flows: flows_now,

@@ -30,6 +30,7 @@ mod test_export;
 mod test_notify;
 mod test_route;
 pub mod test_rules;
+mod token;
 mod trace;
 mod why;
 
@@ -60,6 +61,7 @@ pub use test_export::TestExportArgs;
 pub use test_notify::TestNotifyArgs;
 pub use test_route::TestRouteArgs;
 pub use test_rules::TestRulesArgs;
+pub use token::TokenArgs;
 pub use trace::{TraceCleanArgs, TraceListArgs, TraceShowArgs, TraceTailArgs};
 pub use why::WhyArgs;
 
@@ -128,6 +130,8 @@ pub enum Command {
     Trace(TraceCommand),
     /// Pass an agent's output through unchanged and report its state to the sidecar
     Pipe(PipeArgs),
+    /// Print the token that lookout made itself, to sign in from another machine
+    Token(TokenArgs),
     /// Check whether the sidecar is ready, for health checks: exit code 0 or 1
     Health(HealthArgs),
 }
@@ -207,6 +211,7 @@ impl Cli {
             Command::Trace(TraceCommand::Clean(args)) => wait(trace::clean(&args, env)),
             Command::Trace(TraceCommand::Tail(args)) => wait(trace::tail(&args, env)),
             Command::Pipe(args) => pipe::run(&args, env),
+            Command::Token(args) => token::run(&args, env),
             Command::Health(args) => wait(health::run(&args, env)),
         };
         done.unwrap_or_else(|error| {

@@ -240,6 +240,13 @@ impl Config {
         }
     }
 
+    /// The file of the admin token that lookout makes itself: where it listens for other machines, and nothing says who may do
+    /// what. `None` also without a store, since it could not be kept.
+    pub fn own_token_path(&self) -> Option<PathBuf> {
+        let is_open = !self.listen.0.ip().is_loopback() && self.auth.is_unset();
+        self.store.token_path().filter(|_| is_open)
+    }
+
     /// The effective configuration as YAML, with `***` for secrets, also for those inside URLs.
     pub fn print(&self) -> String {
         yaml::print(self).unwrap_or_else(|error| format!("# not printable: {error}\n"))

@@ -1,5 +1,6 @@
 //! Secrets: a value, or a file that is read at each use so that rotation works. Never printed.
 
+pub mod kept;
 pub(crate) mod mask;
 
 use std::fmt;
@@ -176,6 +177,20 @@ impl SecretError {
     /// Whether reading timed out, so that the secret may be unchanged.
     pub fn is_late(&self) -> bool {
         self.source.kind() == io::ErrorKind::TimedOut
+    }
+
+    /// Whether there is no such file.
+    fn is_missing(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+
+    /// Whether the file has no content that could be a secret.
+    fn is_empty(&self) -> bool {
+        self.source.kind() == io::ErrorKind::InvalidData
+    }
+
+    fn into_io(self) -> io::Error {
+        self.source
     }
 
     /// The error with its cause in one line.

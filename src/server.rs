@@ -35,7 +35,7 @@ use tokio::sync::watch;
 use self::responses::ResponseSender;
 use self::scrape::Scraper;
 
-pub use access::AccessRules;
+pub use access::{AccessRules, AccessState};
 pub use body::BodyReader;
 pub use connections::Connections;
 pub use invoke::FlowServers;

@@ -134,6 +134,8 @@ async function load() {
   began = performance.now();
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" }, cache: "no-store", signal: own.signal });
+    // The session has ended: this address answers with the page that signs in.
+    if (answer.status === 401) return location.reload();
     if (!answer.ok) throw new Error(String(answer.status));
     const text = await answer.text();
     if (loading !== own) return;

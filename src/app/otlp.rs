@@ -19,7 +19,7 @@ use crate::otlp::StreamTable;
 use crate::otlp::config::{DEFAULT_GRPC, DEFAULT_HTTP};
 use crate::profiles::Profiles;
 use crate::server::listener::Certificate;
-use crate::server::{self, AccessRules, BoundListener, Surface};
+use crate::server::{self, AccessRules, AccessState, BoundListener, Surface};
 use crate::store::HistoryHandle;
 
 /// How long startup waits for the first write of the counting state.
@@ -38,6 +38,7 @@ pub(super) struct OtlpListener {
 pub(super) async fn listen(
     config: &Config,
     certificate: Option<&Arc<Certificate>>,
+    access_state: &Arc<AccessState>,
     rules: &mut Vec<(SocketAddr, watch::Sender<Arc<AccessRules>>)>,
 ) -> anyhow::Result<Vec<OtlpListener>> {
     let mut listeners = Vec::new();
@@ -59,7 +60,7 @@ pub(super) async fn listen(
             Err(error) => return Err(error),
         };
         let tls = certificate.map(|shown| server::listener::acceptor(shown, surface)).transpose()?;
-        let access = AccessRules::new(config, bound.address())?;
+        let access = AccessRules::new(config, bound.address(), access_state)?;
         let (now, access) = watch::channel(Arc::new(access));
         rules.push((bound.address(), now));
         listeners.push(OtlpListener { bound, surface, tls, access });

@@ -22,7 +22,7 @@ use crate::metrics::SidecarMetrics;
 use crate::model::Problem;
 use crate::otlp::config::AgentRule;
 use crate::server::listener::Certificate;
-use crate::server::{AccessRules, FlowServers, ReloadResult};
+use crate::server::{AccessRules, AccessState, FlowServers, ReloadResult};
 use crate::store::Store;
 
 /// Timeout of loading all files.
@@ -42,6 +42,8 @@ pub(super) struct Reloader {
     pub(super) clock: Clock,
     /// The access rules of each listener.
     pub(super) access: Vec<(SocketAddr, watch::Sender<Arc<AccessRules>>)>,
+    /// What those keep over reloads.
+    pub(super) access_state: Arc<AccessState>,
     pub(super) certificate: Option<Arc<Certificate>>,
     /// Rules that name the agent of a hook that does not name it itself.
     pub(super) agent_rules: watch::Sender<Arc<[AgentRule]>>,
@@ -76,11 +78,13 @@ impl Reloader {
 
     async fn try_reload(&self) -> anyhow::Result<Vec<&'static str>> {
         let (source, adjust) = (self.source.clone(), Arc::clone(&self.adjust));
+        let access_state = Arc::clone(&self.access_state);
         let file = self.source.file.clone().unwrap_or_default();
         let addresses: Vec<SocketAddr> = self.access.iter().map(|(address, _)| *address).collect();
         let read = move || {
             let prepared = prepare(source.load_again()?, &adjust)?;
-            let access = addresses.into_iter().map(|address| AccessRules::new(&prepared.config, address));
+            let access =
+                addresses.into_iter().map(|address| AccessRules::new(&prepared.config, address, &access_state));
             let access = access.collect::<Result<Vec<_>, _>>()?;
             let flows = FlowServers::new(&prepared.config.flows)
                 .map_err(|error| ConfigError { problems: vec![Problem::new("flows", error.to_string())] })?;

@@ -146,8 +146,10 @@ impl Client {
     }
 
     fn error_of(&self, status: StatusCode, body: &str) -> anyhow::Error {
-        let error =
-            serde_json::from_str::<Value>(body).ok().and_then(|body| Some(body.get("error")?.as_str()?.to_owned()));
+        let body = serde_json::from_str::<Value>(body).ok();
+        let text_of = |key: &str| Some(body.as_ref()?.get(key)?.as_str()?.to_owned());
+        // A missing role has a reason, which says more than `Unauthorized`.
+        let error = text_of("error").map(|error| text_of("reason").unwrap_or(error));
         // A sidecar's errors always have a message; a 404 without one comes from another server.
         let has_message = error.is_some();
         let error = error.map(|error| format!(": {}", crate::text::clean(&error, 500))).unwrap_or_default();

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -21,8 +22,98 @@ use crate::text;
 pub struct AuthConfig {
     /// Tokens. Without any, a loopback listener permits everything, and any other one only scraping.
     pub tokens: Vec<TokenConfig>,
-    /// The role of callers without a token on a loopback listener. Defaults to all rights until a token is configured.
+    /// The role of callers without a token on a loopback listener. Defaults to all rights until a token or a proxy is
+    /// configured.
     pub loopback: Option<Role>,
+    /// A proxy that authenticates users.
+    pub proxy: Option<ProxyConfig>,
+    /// Links to a page with names and states only.
+    pub share: Vec<ShareConfig>,
+}
+
+/// A proxy that authenticates users and names them in headers.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyConfig {
+    /// The addresses from which its headers are accepted, as networks such as `10.0.0.0/8`.
+    pub from: Vec<String>,
+    /// The header with the name of the user.
+    pub user_header: String,
+    /// The header with the user's role; of several words in it the highest role counts.
+    #[serde(default)]
+    pub role_header: Option<String>,
+    /// The role of users that the proxy gives none. Without it such a user has no access.
+    #[serde(default)]
+    pub default_role: Option<Role>,
+}
+
+impl ProxyConfig {
+    /// The networks of `from`.
+    pub fn networks(&self) -> Vec<IpNet> {
+        self.from.iter().filter_map(|text| network(text).ok()).collect()
+    }
+
+    fn validate(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut report = |key: String, message: String| problems.push(Problem::new(key, message));
+        if self.from.is_empty() {
+            let message = "empty, so that no proxy is trusted; list its addresses, such as 10.0.0.0/8";
+            report("auth.proxy.from".to_owned(), message.to_owned());
+        }
+        for (index, text) in self.from.iter().enumerate() {
+            if let Err(message) = network(text) {
+                report(format!("auth.proxy.from[{index}]"), message);
+            }
+        }
+        let names = [("user_header", Some(&self.user_header)), ("role_header", self.role_header.as_ref())];
+        for (key, name) in names {
+            let Some(name) = name else { continue };
+            if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+                let shown = text::clean(name, 100);
+                let message = format!("`{shown}` is not the name of a header; use one such as x-forwarded-user");
+                report(format!("auth.proxy.{key}"), message);
+            }
+        }
+        if self.role_header.is_none() && self.default_role.is_none() {
+            let message = "missing, and so is role_header, so that no user has a role; set one of them";
+            report("auth.proxy.default_role".to_owned(), message.to_owned());
+        }
+        problems
+    }
+}
+
+/// Parses a network, or a single address.
+fn network(text: &str) -> Result<IpNet, String> {
+    let shown = text::clean(text, 100);
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    match address.or_else(|_| text.parse::<IpNet>()) {
+        Ok(network) if network.prefix_len() == 0 => {
+            Err(format!("`{shown}` is every address, so that anyone could name a user; list the proxy's own"))
+        }
+        Ok(network) => Ok(network.trunc()),
+        Err(_) => Err(format!("`{shown}` is not a network; use one such as 10.0.0.0/8, or an address")),
+    }
+}
+
+/// A link to a page with names and states only.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareConfig {
+    /// Its name.
+    pub name: String,
+    /// The secret part of the link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// The file that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+}
+
+impl ShareConfig {
+    /// The source of the token, or the problem with the keys.
+    pub fn source(&self) -> Result<SecretSource, &'static str> {
+        SecretSource::from_pair(&self.token, &self.token_file)?.ok_or("missing token; set `token` or `token_file`")
+    }
 }
 
 /// The role of a caller; each includes the previous ones.
@@ -64,34 +155,54 @@ impl AuthConfig {
     /// Returns the problems of the section.
     pub fn validate(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for (index, token) in self.tokens.iter().enumerate() {
-            let mut report = |key: &str, message: &str| {
-                problems.push(Problem::new(format!("auth.tokens[{index}].{key}"), message));
-            };
-            let earlier = self.tokens.get(..index).unwrap_or_default();
-            if token.name.trim().is_empty() || !text::is_name(&token.name, MAX_TOKEN_NAME) {
-                report("name", "invalid name; use 1 to 100 bytes without control characters");
-            } else if earlier.iter().any(|other| other.name == token.name) {
-                report("name", "duplicate name: give each token its own");
-            }
-            match token.source() {
-                Err(message) => report("token", message),
-                Ok(source) if earlier.iter().any(|other| other.source().as_ref() == Ok(&source)) => {
-                    report(
-                        source.key("token", "token_file"),
-                        "duplicate token: give each entry of auth.tokens its own",
-                    );
-                }
-                Ok(SecretSource::Value(secret)) if !is_sendable(secret.expose()) => {
-                    report(
-                        "token",
-                        "contains surrounding white space or control characters, which cannot be sent in a header; remove them",
-                    );
-                }
-                Ok(_) => {}
-            }
+        let tokens = self.tokens.iter().map(|token| (&*token.name, token.source())).collect::<Vec<_>>();
+        let shares = self.share.iter().map(|share| (&*share.name, share.source())).collect::<Vec<_>>();
+        validate_tokens("auth.tokens", &tokens, &[], &mut problems);
+        if let Some(proxy) = &self.proxy {
+            problems.extend(proxy.validate());
         }
+        validate_tokens("auth.share", &shares, &tokens, &mut problems);
         problems
+    }
+
+    /// Whether nothing says who may do what.
+    pub fn is_unset(&self) -> bool {
+        self.tokens.is_empty() && self.loopback.is_none() && self.proxy.is_none()
+    }
+}
+
+/// A token as configured: its name, and its source or the problem with it.
+type NamedSource<'a> = (&'a str, Result<SecretSource, &'static str>);
+
+/// Reports the problems of the tokens of the list at `key`, which must differ from each other and from the `others`.
+fn validate_tokens(key: &str, tokens: &[NamedSource<'_>], others: &[NamedSource<'_>], problems: &mut Vec<Problem>) {
+    for (index, (name, source)) in tokens.iter().enumerate() {
+        let mut report = |inner: &str, message: &str| {
+            problems.push(Problem::new(format!("{key}[{index}].{inner}"), message));
+        };
+        let earlier = tokens.get(..index).unwrap_or_default();
+        if name.trim().is_empty() || !text::is_name(name, MAX_TOKEN_NAME) {
+            report("name", "invalid name; use 1 to 100 bytes without control characters");
+        } else if earlier.iter().any(|(other, _)| other == name) {
+            report("name", "duplicate name: give each token its own");
+        }
+        match source {
+            Err(message) => report("token", message),
+            Ok(source) if earlier.iter().chain(others).any(|(_, other)| other.as_ref() == Ok(source)) => {
+                let message = match others.is_empty() {
+                    true => "duplicate token: give each entry of auth.tokens its own",
+                    false => "duplicate token: give each entry of auth.share and auth.tokens its own",
+                };
+                report(source.key("token", "token_file"), message);
+            }
+            Ok(SecretSource::Value(secret)) if !is_sendable(secret.expose()) => {
+                report(
+                    "token",
+                    "contains surrounding white space or control characters, which cannot be sent in a header; remove them",
+                );
+            }
+            Ok(_) => {}
+        }
     }
 }
 

@@ -1,10 +1,16 @@
-//! Access control: addresses, `Host` and `Origin`, tokens and roles.
+//! Access control: addresses, `Host` and `Origin`, tokens, sessions, users of a proxy, and roles.
 //!
 //! A foreign web page can send requests to any address that its visitor's browser reaches (CSRF, DNS rebinding), but it
-//! cannot choose `Host` and `Origin`. Both must therefore be our own, on every listener and route.
+//! cannot choose `Host` and `Origin`. Both must therefore be our own, on every listener and route. A browser sends the cookie
+//! of a session by itself; requests that change something need a header of our own page in addition.
+
+mod limiter;
+mod proxy;
+mod sessions;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,11 +19,15 @@ use subtle::ConstantTimeEq as _;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use self::limiter::LoginLimiter;
+use self::proxy::ProxyRules;
+use self::sessions::{SessionCookie, SessionSigner};
 use super::error::ApiError;
+use crate::clock::Clock;
 use crate::config::server::{Role, host_and_port, is_sendable};
 use crate::config::{Config, ConfigError};
 use crate::model::Problem;
-use crate::secret::{Secret, SecretSource};
+use crate::secret::{Secret, SecretSource, kept};
 
 /// How long a token that was read from a file is valid without reading it again.
 const FRESH: Duration = Duration::from_secs(1);
@@ -28,12 +38,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 const FETCH_SITE: &str = "sec-fetch-site";
 const FETCH_MODE: &str = "sec-fetch-mode";
 const FETCH_DEST: &str = "sec-fetch-dest";
+/// The header that our page's script sends. Another page cannot send it without asking first, which is not answered.
+const PAGE_HEADER: &str = "x-lookout";
 
 /// What a request needs to be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Requirement {
     /// Nothing: `Host` and `Origin` are not checked either.
     Nothing,
+    /// Nothing but our own `Host` and `Origin`: to sign in and out.
+    SignIn,
     /// A role.
     Role(Role),
     /// A role, or nothing on a non-loopback address while no token is configured.
@@ -44,7 +58,7 @@ impl Requirement {
     /// The required role, if any.
     pub(super) const fn role(self) -> Option<Role> {
         match self {
-            Self::Nothing => None,
+            Self::Nothing | Self::SignIn => None,
             Self::Role(role) | Self::Scrape(role) => Some(role),
         }
     }
@@ -56,16 +70,99 @@ impl From<Role> for Requirement {
     }
 }
 
+/// Where a request comes from, and our address that it was sent to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestEnds {
+    pub(super) peer: IpAddr,
+    pub(super) local: IpAddr,
+}
+
+/// What access rules keep over reloads, and share among listeners.
+#[derive(Debug)]
+pub struct AccessState {
+    clock: Clock,
+    /// The file of the key that signs sessions.
+    key_file: Option<PathBuf>,
+    signer: OnceLock<SessionSigner>,
+    logins: LoginLimiter,
+    /// What was logged already: that lookout's own token gives access, and that a stranger named a user.
+    own_token_logged: OnceLock<()>,
+    stranger_logged: OnceLock<()>,
+}
+
+impl AccessState {
+    /// Keeps what must survive a restart in the files next to the store of `config`.
+    pub fn new(config: &Config, clock: Clock) -> Arc<Self> {
+        Arc::new(Self { key_file: config.store.session_key_path(), ..Self::in_memory(clock) })
+    }
+
+    /// Keeps nothing, and makes no token.
+    fn in_memory(clock: Clock) -> Self {
+        Self {
+            clock,
+            key_file: None,
+            signer: OnceLock::new(),
+            logins: LoginLimiter::default(),
+            own_token_logged: OnceLock::new(),
+            stranger_logged: OnceLock::new(),
+        }
+    }
+
+    fn signer(&self) -> &SessionSigner {
+        self.signer.get_or_init(|| SessionSigner::open(self.key_file.as_deref()))
+    }
+
+    /// The token that lookout makes itself where nothing else gives access. It is kept in a file, and never logged.
+    fn own_token(&self, config: &Config) -> Option<Arc<ConfiguredToken>> {
+        let path = config.own_token_path().filter(|_| self.key_file.is_some())?;
+        let secret = match kept::keep(&path) {
+            Ok((secret, is_new)) => {
+                self.own_token_logged.get_or_init(|| {
+                    tracing::info!(
+                        path = %path.display(),
+                        is_new,
+                        "no token is configured: other machines need lookout's own, which `lookout token` prints"
+                    );
+                });
+                secret
+            }
+            Err(error) => {
+                tracing::error!(
+                    path = %path.display(),
+                    error = %error,
+                    "lookout's own token cannot be kept, so that other machines have no access; configure auth.tokens"
+                );
+                return None;
+            }
+        };
+        Some(Arc::new(ConfiguredToken {
+            name: Arc::from(OWN_TOKEN),
+            source: SecretSource::File(path),
+            known: Mutex::new(Some((Instant::now(), secret))),
+        }))
+    }
+}
+
+/// The name of the token that lookout makes itself.
+const OWN_TOKEN: &str = "admin";
+
 /// The access rules of one listener.
 #[derive(Debug)]
 pub struct AccessRules {
-    tokens: Vec<Arc<ConfiguredToken>>,
+    state: Arc<AccessState>,
+    tokens: Vec<(Role, Arc<ConfiguredToken>)>,
+    /// Whether the only token is the one that lookout made itself.
+    has_own_token: bool,
+    shares: Vec<Arc<ConfiguredToken>>,
+    proxy: Option<ProxyRules>,
     /// When the last read of the token files began. Locked while reading: waiting requests share that read.
     last_read: tokio::sync::Mutex<Option<Instant>>,
     loopback: Option<Role>,
     allowed_hosts: Vec<HostAndPort>,
     /// `external_url` as scheme, host and port.
     external: Option<(String, String, u16)>,
+    /// The path of `external_url`, which some proxies keep, such as `/watch`.
+    prefix: Option<String>,
     is_tls: bool,
     address: SocketAddr,
 }
@@ -76,7 +173,6 @@ type HostAndPort = (String, Option<u16>);
 #[derive(Debug)]
 struct ConfiguredToken {
     name: Arc<str>,
-    role: Role,
     source: SecretSource,
     /// The last read value, and when it was read.
     known: Mutex<Option<(Instant, Secret)>>,
@@ -127,46 +223,95 @@ impl ConfiguredToken {
     }
 }
 
-/// The authenticated caller: the name of its token, if it sent one.
+/// How a caller is known.
+#[derive(Clone, Debug, Default)]
+enum CallerIdentity {
+    /// It is a local one, or needs no role.
+    #[default]
+    Local,
+    /// By the token of this name.
+    Token(Arc<str>),
+    /// By a cookie that was issued for the token of this name.
+    Session(Arc<str>),
+    /// By a proxy that names this user.
+    User(Arc<str>),
+}
+
+/// The caller of a request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Caller {
-    token: Option<Arc<str>>,
-    /// The role, unless it is not restricted.
+    identity: CallerIdentity,
+    /// `None` without any role.
     role: Option<Role>,
 }
 
 impl Caller {
     /// Whether it may do everything.
     pub(super) fn is_admin(&self) -> bool {
-        self.role.is_none_or(|role| role == Role::Admin)
+        self.role == Some(Role::Admin)
+    }
+
+    /// Whether it may read.
+    pub(super) fn may_read(&self) -> bool {
+        self.role.is_some()
+    }
+
+    /// Whether it signed in.
+    pub(super) fn has_session(&self) -> bool {
+        matches!(self.identity, CallerIdentity::Session(_))
+    }
+
+    /// The name that the page shows: of the user, or of the token that was signed in with.
+    pub(super) fn shown_name(&self) -> Option<&str> {
+        match &self.identity {
+            CallerIdentity::Session(name) | CallerIdentity::User(name) => Some(name),
+            CallerIdentity::Local | CallerIdentity::Token(_) => None,
+        }
     }
 
     /// The caller's name for announcements; `claimed` is the name that the request gives.
     pub(super) fn name(&self, claimed: Option<&str>) -> String {
-        match (claimed.filter(|name| !name.is_empty()), &self.token) {
-            (Some(name), Some(token)) => format!("{name} (token {token})"),
-            (Some(name), None) => name.to_owned(),
-            (None, Some(token)) => format!("token {token}"),
-            (None, None) => "a local client without a token".to_owned(),
+        match (claimed.filter(|name| !name.is_empty()), &self.identity) {
+            (Some(name), CallerIdentity::Token(token) | CallerIdentity::Session(token)) => {
+                format!("{name} (token {token})")
+            }
+            (None, CallerIdentity::Token(token) | CallerIdentity::Session(token)) => format!("token {token}"),
+            (Some(name), CallerIdentity::User(user)) if name != &**user => format!("{name} (user {user})"),
+            (_, CallerIdentity::User(user)) => user.to_string(),
+            (Some(name), CallerIdentity::Local) => name.to_owned(),
+            (None, CallerIdentity::Local) => "a local client without a token".to_owned(),
         }
     }
 }
 
+/// Why someone could not sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SignInError {
+    /// The token is not one of ours.
+    Unknown,
+    /// Too many logins failed; how long to wait.
+    TooMany(Duration),
+    /// There is no randomness.
+    Unavailable,
+}
+
 impl AccessRules {
-    /// The access rules of a listener at `address`. The error names each unusable token.
-    pub fn new(config: &Config, address: SocketAddr) -> Result<Self, ConfigError> {
+    /// The access rules of a listener at `address`, with a state of their own: to check them, and for tests.
+    pub fn unkept(config: &Config, address: SocketAddr) -> Result<Self, ConfigError> {
+        Self::new(config, address, &Arc::new(AccessState::in_memory(Clock::system())))
+    }
+
+    /// The access rules of a listener at `address`. The error names each unusable token. Blocks on disk I/O.
+    pub fn new(config: &Config, address: SocketAddr, state: &Arc<AccessState>) -> Result<Self, ConfigError> {
         let mut problems = Vec::new();
         let mut known: Vec<Secret> = Vec::new();
-        let mut tokens = Vec::new();
-        for (index, token) in config.auth.tokens.iter().enumerate() {
-            let mut report = |key: &str, message: String| {
-                problems.push(Problem::new(format!("auth.tokens[{index}].{key}"), message));
-            };
-            let source = match token.source() {
+        let mut read = |list: &str, name: &str, source: Result<SecretSource, &'static str>| {
+            let mut report = |key: &str, message: String| problems.push(Problem::new(format!("{list}.{key}"), message));
+            let source = match source {
                 Ok(source) => source,
                 Err(message) => {
                     report("token", message.to_owned());
-                    continue;
+                    return None;
                 }
             };
             let key = source.key("token", "token_file");
@@ -175,44 +320,85 @@ impl AccessRules {
             match read {
                 Err(error) => report(key, error.in_full()),
                 Ok(secret) if known.contains(&secret) => {
-                    report(key, "duplicate token: give each entry of auth.tokens its own".to_owned());
+                    report(key, "duplicate token: give each entry of auth.tokens and auth.share its own".to_owned());
                 }
                 Ok(secret) if !is_sendable(secret.expose()) => {
                     report(key, "contains surrounding white space or control characters, which cannot be sent in a header; remove them".to_owned());
                 }
                 Ok(secret) => known.push(secret),
             }
-            tokens.push(Arc::new(ConfiguredToken {
-                name: Arc::from(token.name.as_str()),
-                role: token.role,
-                source,
-                known: Mutex::new(token_now),
-            }));
+            Some(Arc::new(ConfiguredToken { name: Arc::from(name), source, known: Mutex::new(token_now) }))
+        };
+        let mut tokens = Vec::new();
+        for (index, token) in config.auth.tokens.iter().enumerate() {
+            let read = read(&format!("auth.tokens[{index}]"), &token.name, token.source());
+            tokens.extend(read.map(|read| (token.role, read)));
+        }
+        let mut shares = Vec::new();
+        for (index, share) in config.auth.share.iter().enumerate() {
+            shares.extend(read(&format!("auth.share[{index}]"), &share.name, share.source()));
         }
         if !problems.is_empty() {
             return Err(ConfigError { problems });
         }
-        let external = reqwest::Url::parse(&config.external_url.0).ok().and_then(|url| {
+        let own_token = if address.ip().is_loopback() { None } else { state.own_token(config) };
+        let has_own_token = own_token.is_some();
+        tokens.extend(own_token.map(|token| (Role::Admin, token)));
+        let url = reqwest::Url::parse(&config.external_url.0).ok();
+        let external = url.as_ref().and_then(|url| {
             let (host, _) = host_and_port(url.host_str()?).ok()?;
             Some((url.scheme().to_owned(), host, url.port_or_known_default()?))
         });
+        let prefix = url.map(|url| url.path().trim_end_matches('/').to_owned()).filter(|path| !path.is_empty());
         Ok(Self {
+            state: Arc::clone(state),
             tokens,
+            has_own_token,
+            shares,
+            proxy: config.auth.proxy.as_ref().map(ProxyRules::new),
             last_read: tokio::sync::Mutex::default(),
             loopback: config.auth.loopback,
             allowed_hosts: config.allowed_hosts.iter().filter_map(|host| host_and_port(host).ok()).collect(),
             external,
+            prefix,
             is_tls: config.tls.cert_file.is_some(),
             address,
         })
     }
 
-    /// Reads the token files again, unless the request has a token that was read recently. Called before
+    /// The path of `external_url`, which a proxy may keep in requests.
+    pub(super) fn prefix(&self) -> Option<&str> {
+        self.prefix.as_deref()
+    }
+
+    /// Whether one can sign in with a token.
+    pub(super) const fn has_tokens(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
+    /// Whether the only token is the one that lookout made itself.
+    pub(super) const fn has_own_token(&self) -> bool {
+        self.has_own_token
+    }
+
+    /// Reads the token files again, unless the request has a token that was read recently, or a session of one. Called before
     /// [`AccessRules::check`], which does not wait.
     pub(super) async fn renew(&self, headers: &HeaderMap) {
-        let Some(given) = given(headers) else { return };
+        if let Some(given) = given(headers) {
+            self.renew_for(self.tokens.iter().map(|(_, token)| token), &given).await;
+        } else if self.has_tokens() && headers.contains_key(header::COOKIE) {
+            let cookies = self.state.signer().cookies(self.state.clock.wall(), headers);
+            let is_fresh = self.session(&cookies).is_some_and(|(_, token, _)| token.is_fresh());
+            if !cookies.is_empty() && !is_fresh {
+                self.read_files().await;
+            }
+        }
+    }
+
+    /// Reads the token files again, unless `given` is one of these tokens and was read recently.
+    async fn renew_for(&self, tokens: impl Iterator<Item = &Arc<ConfiguredToken>>, given: &[u8]) {
         // All tokens are compared, so that the timing does not reveal which one matched.
-        let is_known = self.tokens.iter().fold(false, |known, token| known | (token.is(&given) & token.is_fresh()));
+        let is_known = tokens.fold(false, |known, token| known | (token.is(given) & token.is_fresh()));
         if !is_known {
             self.read_files().await;
         }
@@ -221,7 +407,8 @@ impl AccessRules {
     /// Reads all token files. Concurrent requests share one read, and reads are rate-limited, since anyone can send a wrong
     /// token.
     async fn read_files(&self) {
-        let files = || self.tokens.iter().filter(|token| matches!(token.source, SecretSource::File(_)));
+        let all = || self.tokens.iter().map(|(_, token)| token).chain(&self.shares);
+        let files = || all().filter(|token| matches!(token.source, SecretSource::File(_)));
         if files().next().is_none() {
             return;
         }
@@ -243,57 +430,151 @@ impl AccessRules {
         *last_read = Some(began);
     }
 
-    /// Checks whether a request to our address `local` meets the `requirement`, and returns its caller.
+    /// Checks whether a request meets the `requirement`, and returns its caller.
     pub(super) fn check<B>(
         &self,
         request: &Request<B>,
         requirement: Requirement,
-        local: IpAddr,
+        ends: RequestEnds,
     ) -> Result<Caller, ApiError> {
-        let headers = request.headers();
-        let anonymous = Caller::default();
-        let Some(needed) = requirement.role() else { return Ok(anonymous) };
-        let hosts = hosts(request)?;
-        self.check_hosts(&hosts, local)?;
-        self.check_origin(headers, &hosts, local)?;
-        check_site(request.method(), headers)?;
-        let is_loopback = self.address.ip().is_loopback();
-        if self.tokens.is_empty() {
-            return match (is_loopback, self.loopback) {
-                (true, Some(role)) if needed > role => Err(forbidden(
-                    "the role of auth.loopback does not permit this request; send a token with the needed role",
-                )),
-                (true, role) => Ok(Caller { role, ..anonymous }),
-                (false, _) if matches!(requirement, Requirement::Scrape(_)) => Ok(anonymous),
-                (false, _) => Err(forbidden("access from other machines needs a token; configure auth.tokens")),
-            };
+        if requirement == Requirement::Nothing {
+            return Ok(Caller::default());
         }
-        let token = self.token_of(headers);
-        // With `auth.loopback` local callers have that role without a token.
-        let role = token.map(|token| token.role).or(self.loopback.filter(|_| is_loopback));
-        match role {
-            Some(role) if role >= needed => {
-                Ok(Caller { token: token.map(|token| Arc::clone(&token.name)), role: Some(role) })
+        self.check_source(request, ends.local)?;
+        let caller = self.identify(request.headers(), ends.peer)?;
+        let Some(needed) = requirement.role() else { return Ok(caller.unwrap_or_default()) };
+        match caller {
+            Some(caller) if caller.role >= Some(needed) => {
+                if caller.has_session() {
+                    check_is_of_page(request.method(), request.headers())?;
+                }
+                Ok(caller)
             }
-            Some(_) => Err(forbidden("the role of the token does not permit this request")),
-            None => Err(ApiError {
-                header: Some((header::WWW_AUTHENTICATE, "Bearer realm=\"lookout\", Basic realm=\"lookout\"")),
-                ..ApiError::new(
-                    StatusCode::UNAUTHORIZED,
-                    "missing or unknown token; send one as `authorization: Bearer <token>`",
-                )
-            }),
+            Some(caller) => Err(lacks_role(&caller.identity)),
+            None if matches!(requirement, Requirement::Scrape(_)) && self.is_open_to_scrapes() => Ok(Caller::default()),
+            None if self.tokens.is_empty() && self.proxy.is_none() => {
+                Err(forbidden("access from other machines needs a token; configure auth.tokens"))
+            }
+            None => Err(unauthenticated(request.headers())),
         }
     }
 
-    /// The token of the request with the highest role.
-    fn token_of(&self, headers: &HeaderMap) -> Option<&ConfiguredToken> {
-        let given = given(headers)?;
+    /// Checks whether `Host` and `Origin` of a request are our own.
+    fn check_source<B>(&self, request: &Request<B>, local: IpAddr) -> Result<(), ApiError> {
+        let hosts = hosts(request)?;
+        self.check_hosts(&hosts, local)?;
+        self.check_origin(request.headers(), &hosts, local)?;
+        check_site(request.method(), request.headers())
+    }
+
+    /// The caller by its token, as the user that a proxy names, by the cookie of its session, or by its address.
+    fn identify(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Option<Caller>, ApiError> {
+        if let Some((role, token)) = given(headers).and_then(|given| self.token_of(&given)) {
+            return Ok(Some(Caller { identity: CallerIdentity::Token(Arc::clone(&token.name)), role: Some(role) }));
+        }
+        if let Some(proxy) = &self.proxy {
+            if proxy.trusts(peer) {
+                if let Some((user, role)) = proxy.user(headers).map_err(forbidden)? {
+                    return Ok(Some(Caller { identity: CallerIdentity::User(user), role }));
+                }
+            } else if proxy.is_named(headers) {
+                self.state.stranger_logged.get_or_init(|| {
+                    tracing::warn!(peer = %peer, "a user named by an address that is not in auth.proxy.from is ignored");
+                });
+            }
+        }
+        if self.has_tokens() && headers.contains_key(header::COOKIE) {
+            let cookies = self.state.signer().cookies(self.state.clock.wall(), headers);
+            if let Some((role, token, _)) = self.session(&cookies) {
+                let identity = CallerIdentity::Session(Arc::clone(&token.name));
+                return Ok(Some(Caller { identity, role: Some(role) }));
+            }
+        }
+        let is_unset = self.tokens.is_empty() && self.proxy.is_none();
+        let role = self.loopback.or(is_unset.then_some(Role::Admin)).filter(|_| self.address.ip().is_loopback());
+        Ok(role.map(|role| Caller { identity: CallerIdentity::Local, role: Some(role) }))
+    }
+
+    /// Whether metrics may be scraped without a token: where none is configured, on an address of other machines.
+    fn is_open_to_scrapes(&self) -> bool {
+        (self.tokens.is_empty() || self.has_own_token) && !self.address.ip().is_loopback()
+    }
+
+    /// The token with the highest role that `given` is.
+    fn token_of(&self, given: &[u8]) -> Option<(Role, &Arc<ConfiguredToken>)> {
         // All tokens are compared, so that the timing does not reveal which one matched.
-        self.tokens.iter().fold(None, |best: Option<&ConfiguredToken>, one| match one.is(&given) {
-            true if best.is_none_or(|best| best.role < one.role) => Some(one),
+        self.tokens.iter().fold(None, |best: Option<(Role, _)>, (role, token)| match token.is(given) {
+            true if best.is_none_or(|(best, _)| best < *role) => Some((*role, token)),
             _ => best,
         })
+    }
+
+    /// The first of these cookies that was issued for one of our tokens as it is now.
+    fn session<'a>(&self, cookies: &'a [SessionCookie]) -> Option<(Role, &Arc<ConfiguredToken>, &'a SessionCookie)> {
+        let signer = self.state.signer();
+        let is_of = |token: &ConfiguredToken, cookie| {
+            token.known().as_ref().is_some_and(|(_, secret)| signer.is_of(cookie, &token.name, secret))
+        };
+        cookies.iter().find_map(|cookie| {
+            let (role, token) = self.tokens.iter().find(|(_, token)| is_of(token, cookie))?;
+            Some((*role, token, cookie))
+        })
+    }
+
+    /// Exchanges the token `given` for the cookie of a session.
+    pub(super) async fn sign_in(&self, given: &str, peer: IpAddr) -> Result<String, SignInError> {
+        let (state, given) = (&self.state, given.trim());
+        state.logins.begin(state.clock.now(), peer).map_err(SignInError::TooMany)?;
+        self.renew_for(self.tokens.iter().map(|(_, token)| token), given.as_bytes()).await;
+        let token = self.token_of(given.as_bytes()).filter(|_| !given.is_empty());
+        let (_, token) = token.ok_or(SignInError::Unknown)?;
+        state.logins.succeeded(peer);
+        let issued = state.signer().issue(state.clock.wall(), &token.name, &Secret::new(given));
+        let value = issued.map_err(|_| SignInError::Unavailable)?;
+        tracing::info!(token = &*token.name, peer = %peer, "signed in");
+        Ok(self.cookie(&value, sessions::LIFETIME))
+    }
+
+    /// Ends the session of a request; returns the cookie that takes its place.
+    pub(super) fn sign_out(&self, headers: &HeaderMap) -> String {
+        let (signer, now) = (self.state.signer(), self.state.clock.wall());
+        let cookies = signer.cookies(now, headers);
+        if let Some((_, token, cookie)) = self.session(&cookies) {
+            tracing::info!(token = &*token.name, "signed out");
+            signer.end(now, cookie.clone());
+        }
+        self.cookie("", Duration::ZERO)
+    }
+
+    /// The header that sets the cookie of a session. It names no path: then a browser takes the folder of the address that it
+    /// asked for, which is the base of the page, whatever a proxy strips from it.
+    fn cookie(&self, value: &str, lifetime: Duration) -> String {
+        let is_secure = self.is_tls || self.external.as_ref().is_some_and(|(scheme, ..)| scheme == "https");
+        let secure = if is_secure { "; Secure" } else { "" };
+        let (name, seconds) = (self.state.signer().name(), lifetime.as_secs());
+        format!("{name}={value}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
+    }
+
+    /// Whether `given` is the token of a link to the shared page.
+    pub(super) async fn check_share<B>(
+        &self,
+        request: &Request<B>,
+        given: &str,
+        ends: RequestEnds,
+    ) -> Result<(), ApiError> {
+        self.check_source(request, ends.local)?;
+        let state = &self.state;
+        if let Err(wait) = state.logins.begin(state.clock.now(), ends.peer) {
+            let message = format!("too many unknown tokens from this address; try again in {} s", wait.as_secs() + 1);
+            return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, message));
+        }
+        self.renew_for(self.shares.iter(), given.as_bytes()).await;
+        let is_ours = self.shares.iter().fold(false, |found, share| found | share.is(given.as_bytes()));
+        if !is_ours || given.trim().is_empty() {
+            return Err(forbidden("unknown link; ask for a new one"));
+        }
+        state.logins.succeeded(ends.peer);
+        Ok(())
     }
 
     /// Rejects host names that are not ours (DNS rebinding).
@@ -390,311 +671,60 @@ fn given(headers: &HeaderMap) -> Option<Vec<u8>> {
     (!given.trim_ascii().is_empty()).then_some(given)
 }
 
+/// Rejects requests of a session that change something, unless they come from our own page: the cookie alone would be sent
+/// by others, too.
+fn check_is_of_page(method: &Method, headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_of_page = headers.contains_key(header::ORIGIN) && headers.contains_key(PAGE_HEADER);
+    if matches!(*method, Method::GET | Method::HEAD) || is_of_page {
+        return Ok(());
+    }
+    Err(forbidden("a session changes something only from lookout's own page; programs send a token"))
+}
+
+/// Whether a browser would ask its user for a password, in place of the page that signs in.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let accepts = |kind: &str| {
+        let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|accepted| accepted.trim().starts_with(kind))
+    };
+    headers.contains_key(FETCH_MODE)
+        || headers.contains_key(PAGE_HEADER)
+        || headers.contains_key(header::COOKIE)
+        || accepts("text/html")
+        || accepts("text/event-stream")
+}
+
+fn unauthenticated(headers: &HeaderMap) -> ApiError {
+    let schemes = match is_browser(headers) {
+        true => "Bearer realm=\"lookout\"",
+        false => "Bearer realm=\"lookout\", Basic realm=\"lookout\"",
+    };
+    ApiError {
+        header: Some((header::WWW_AUTHENTICATE, schemes)),
+        ..ApiError::new(
+            StatusCode::UNAUTHORIZED,
+            "missing or unknown token; send one as `authorization: Bearer <token>`",
+        )
+    }
+}
+
+fn lacks_role(identity: &CallerIdentity) -> ApiError {
+    let message = match identity {
+        CallerIdentity::Local => {
+            "the role of auth.loopback does not permit this request; send a token with the needed role"
+        }
+        CallerIdentity::Token(_) => "the role of the token does not permit this request",
+        CallerIdentity::Session(_) => {
+            "the role of the token that you signed in with does not permit this request; sign in with another one"
+        }
+        CallerIdentity::User(_) => "your role at the proxy does not permit this request",
+    };
+    ApiError { lacks_role: true, ..forbidden(message) }
+}
+
 fn forbidden(message: &str) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, message)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::routes::RouteMatch;
-    use super::*;
-    use crate::config::server::TokenConfig;
-    use crate::secret::Secret;
-
-    fn config(tokens: &[(Role, &str)], loopback: Option<Role>) -> Config {
-        let tokens = tokens.iter().enumerate().map(|(index, (role, token))| TokenConfig {
-            name: format!("t{index}"),
-            role: *role,
-            token: Some(Secret::new(*token)),
-            token_file: None,
-        });
-        let mut config =
-            Config { allowed_hosts: vec!["lookout".into(), "Port.example.:81".into()], ..Config::default() };
-        (config.auth.tokens, config.auth.loopback) = (tokens.collect(), loopback);
-        config
-    }
-
-    fn access(address: &str, tokens: &[(Role, &str)], loopback: Option<Role>) -> AccessRules {
-        AccessRules::new(&config(tokens, loopback), address.parse().expect("address")).expect("access")
-    }
-
-    fn status(access: &AccessRules, method: &str, path: &str, headers: &[(&'static str, &str)]) -> u16 {
-        let local = if access.address.ip().is_unspecified() { [10, 0, 0, 1].into() } else { access.address.ip() };
-        status_at(access, local, method, path, headers)
-    }
-
-    fn status_at(
-        access: &AccessRules,
-        local: IpAddr,
-        method: &str,
-        uri: &str,
-        headers: &[(&'static str, &str)],
-    ) -> u16 {
-        let mut request = Request::builder().method(method).uri(uri);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(()).expect("a request");
-        let needs = RouteMatch::of(request.method(), request.uri().path()).requirement;
-        access.check(&request, needs, local).map_or_else(|error| error.status.as_u16(), |_| 200)
-    }
-
-    #[test]
-    fn each_role_permits_its_routes() {
-        const HOME: &str = "127.0.0.1:9797";
-        const WORLD: &str = "10.0.0.1:9797";
-        let tokens: &[(Role, &str)] = &[(Role::Read, "r"), (Role::Ingest, "i"), (Role::Admin, "a")];
-        for (address, tokens, loopback, method, path, token, expected) in [
-            (HOME, &[][..], None, "POST", "/-/reload", None, 200),
-            (HOME, &[], Some(Role::Ingest), "POST", "/-/reload", None, 403),
-            (HOME, &[], Some(Role::Ingest), "POST", "/api/state", None, 200),
-            (WORLD, &[], None, "GET", "/metrics", None, 200),
-            (WORLD, &[], None, "GET", "/-/healthy", None, 200),
-            (WORLD, &[], None, "GET", "/api/status", None, 403),
-            (WORLD, &[], None, "POST", "/api/state", None, 403),
-            (HOME, tokens, None, "GET", "/metrics", None, 401),
-            (HOME, tokens, None, "GET", "/-/ready", None, 200),
-            (HOME, tokens, None, "GET", "/metrics", Some("Bearer r"), 200),
-            (HOME, tokens, None, "GET", "/metrics", Some("Bearer x"), 401),
-            (HOME, tokens, None, "GET", "/metrics", Some("Basic dXNlcjpy"), 200),
-            (HOME, tokens, None, "POST", "/api/state", Some("Bearer r"), 403),
-            (HOME, tokens, None, "POST", "/api/state", Some("Bearer i"), 200),
-            (HOME, tokens, None, "POST", "/api/monitoring/stop", Some("Bearer i"), 403),
-            (HOME, tokens, None, "POST", "/api/monitoring/stop", Some("bearer a"), 200),
-            (HOME, tokens, Some(Role::Ingest), "POST", "/api/state", None, 200),
-            (HOME, tokens, Some(Role::Ingest), "POST", "/-/reload", None, 403),
-            (WORLD, tokens, Some(Role::Ingest), "POST", "/api/state", None, 401),
-            (HOME, tokens, None, "POST", "/v1/metrics", Some("Bearer i"), 200),
-            (HOME, tokens, None, "POST", "/v1/metrics", Some("Bearer r"), 403),
-            (HOME, tokens, None, "POST", "/v1/profiles", Some("Bearer i"), 403),
-            (
-                HOME,
-                tokens,
-                None,
-                "POST",
-                "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
-                Some("Bearer i"),
-                200,
-            ),
-            (WORLD, &[], None, "POST", "/v1/traces", None, 403),
-        ] {
-            let access = access(address, tokens, loopback);
-            let headers: Vec<_> = token.map(|token| ("authorization", token)).into_iter().collect();
-            assert_eq!(
-                status(&access, method, path, &headers),
-                expected,
-                "{address} {method} {path} {token:?} {loopback:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn unknown_hosts_are_rejected() {
-        let (home, world) = (access("127.0.0.1:9797", &[], None), access("0.0.0.0:9797", &[(Role::Admin, "a")], None));
-        for (host, at_home, in_the_world) in [
-            ("localhost:9797", 200, 200),
-            ("LOCALHOST.:9797", 200, 200),
-            ("127.0.0.1", 200, 200),
-            ("[::1]:9797", 200, 200),
-            ("[::ffff:127.0.0.1]", 200, 200),
-            ("lookout:9797", 200, 200),
-            ("lookout.", 200, 200),
-            ("port.example:81", 200, 200),
-            ("port.example:82", 403, 403),
-            ("0.0.0.0:9797", 403, 200),
-            ("10.0.0.1:9797", 403, 200),
-            ("[::ffff:10.0.0.1]", 403, 200),
-            ("10.0.0.2", 403, 403),
-            ("203.0.113.5:9797", 403, 403),
-            ("[2001:db8::1]:9797", 403, 403),
-            ("evil.example", 403, 403),
-            ("127.0.0.1.evil.example:9797", 403, 403),
-            ("localhost@evil.example", 403, 403),
-            ("evil.example#localhost", 403, 403),
-            ("localhost:x", 403, 403),
-            ("", 403, 403),
-        ] {
-            for (access, expected) in [(&home, at_home), (&world, in_the_world)] {
-                let headers = [("host", host), ("authorization", "Bearer a")];
-                assert_eq!(status(access, "GET", "/api/status", &headers), expected, "{host} at {}", access.address);
-                assert_eq!(status(access, "POST", "/v1/logs", &headers), expected, "{host}: OTLP");
-            }
-        }
-        let local = IpAddr::from([127, 0, 0, 1]);
-        for (uri, headers, expected) in [
-            ("http://localhost:9797/api/status", &[][..], 200),
-            ("http://evil.example/api/status", &[], 403),
-            ("http://evil.example/api/status", &[("host", "localhost")], 403),
-            ("/api/status", &[("host", "localhost"), ("host", "evil.example")], 403),
-        ] {
-            assert_eq!(status_at(&home, local, "GET", uri, headers), expected, "{uri} {headers:?}");
-        }
-    }
-
-    #[test]
-    fn cross_origin_requests_are_rejected() {
-        let mut config = config(&[], None);
-        config.external_url.0 = "https://Lookout.example.com/watch".to_owned();
-        let address: SocketAddr = "127.0.0.1:9797".parse().expect("an address");
-        let plain = AccessRules::new(&config, address).expect("access");
-        config.tls.cert_file = Some("c.pem".into());
-        let tls = AccessRules::new(&config, address).expect("access");
-        for (host, origin, by_http, by_https) in [
-            ("localhost:9797", "http://localhost:9797", 200, 403),
-            ("localhost:9797", "https://localhost:9797", 403, 200),
-            ("localhost:9797", "http://127.0.0.1:9797", 200, 403),
-            ("127.0.0.1:9797", "http://localhost:9797", 200, 403),
-            ("127.0.0.1:9797", "http://[::1]:9797", 403, 403),
-            ("127.0.0.1:9797", "http://127.0.0.2:9797", 403, 403),
-            ("localhost:9797", "http://localhost:3000", 403, 403),
-            ("localhost:9797", "http://localhost", 403, 403),
-            ("localhost:8080", "http://localhost:8080", 200, 403),
-            ("lookout", "http://lookout", 200, 403),
-            ("lookout", "https://lookout", 403, 200),
-            ("lookout.example.com", "https://lookout.example.com", 200, 200),
-            ("localhost:9797", "https://lookout.example.com:443", 200, 200),
-            ("localhost:9797", "https://lookout.example.com:8443", 403, 403),
-            ("localhost:9797", "http://lookout.example.com", 403, 403),
-            ("localhost:9797", "https://evil.example", 403, 403),
-            ("localhost:9797", "http://localhost:9797.evil.example", 403, 403),
-            ("localhost:9797", "http://localhost:9797@evil.example", 403, 403),
-            ("localhost:9797", "null", 403, 403),
-            ("localhost:9797", "", 403, 403),
-            ("localhost:9797", "file://", 403, 403),
-            ("localhost:9797", "chrome-extension://localhost:9797", 403, 403),
-        ] {
-            for (access, expected) in [(&plain, by_http), (&tls, by_https)] {
-                for (method, path) in [("POST", "/-/reload"), ("POST", "/hooks/claude-code"), ("POST", "/v1/logs")] {
-                    let headers = [("host", host), ("origin", origin)];
-                    assert_eq!(status(access, method, path, &headers), expected, "{host} {origin} {path}");
-                }
-            }
-        }
-        let twice =
-            [("host", "localhost:9797"), ("origin", "http://localhost:9797"), ("origin", "http://evil.example")];
-        assert_eq!(status(&plain, "POST", "/-/reload", &twice), 403);
-    }
-
-    #[test]
-    fn cross_site_requests_are_rejected() {
-        let access = access("127.0.0.1:9797", &[], None);
-        for (method, site, mode, kind, expected) in [
-            ("POST", "same-origin", "cors", "empty", 200),
-            ("GET", "none", "navigate", "document", 200),
-            ("GET", "cross-site", "navigate", "document", 200),
-            ("GET", "cross-site", "navigate", "iframe", 403),
-            ("POST", "cross-site", "navigate", "document", 403),
-            ("POST", "same-site", "cors", "empty", 403),
-            ("GET", "cross-site", "no-cors", "image", 403),
-        ] {
-            let headers = [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", kind)];
-            assert_eq!(status(&access, method, "/api/silences", &headers), expected, "{method} {headers:?}");
-        }
-    }
-
-    #[test]
-    fn an_empty_token_never_grants_access() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let file = dir.path().join("token");
-        let address: SocketAddr = "127.0.0.1:9797".parse().expect("an address");
-        let with_file = |text: &str, tokens: &[(Role, &str)]| {
-            std::fs::write(&file, text).expect("a file");
-            let mut config = config(tokens, None);
-            let token =
-                TokenConfig { name: "f".into(), role: Role::Admin, token: None, token_file: Some(file.clone()) };
-            config.auth.tokens.push(token);
-            AccessRules::new(&config, address).map_err(|error| error.to_string())
-        };
-        for (text, tokens, problem) in [
-            ("", &[][..], "auth.tokens[0].token_file: read secret file"),
-            (" \n\u{200b}\n", &[], "the file is empty; write the secret to it"),
-            ("a b\nc\n", &[], "control characters"),
-            ("same\n", &[(Role::Read, "same")], "auth.tokens[1].token_file: duplicate token"),
-        ] {
-            let error = with_file(text, tokens).expect_err(text);
-            assert!(error.contains(problem) && !error.contains("same\n"), "{error}");
-        }
-        let access = with_file("good\n", &[]).expect("access");
-        // `Og==` is `:` without a password.
-        for (credentials, expected) in
-            [("Basic Og==", 401), ("Bearer ", 401), ("Bearer good", 200), ("Basic OiA=", 401)]
-        {
-            assert_eq!(status(&access, "POST", "/-/reload", &[("authorization", credentials)]), expected);
-            std::fs::write(&file, if expected == 200 { "" } else { "good" }).expect("a file");
-        }
-    }
-
-    /// Access rules with the token `one` in this file.
-    fn access_by_file(file: &std::path::Path) -> AccessRules {
-        std::fs::write(file, "one").expect("a file");
-        let mut config = config(&[], None);
-        let token = TokenConfig { name: "t".into(), role: Role::Admin, token: None, token_file: Some(file.to_owned()) };
-        config.auth.tokens = vec![token];
-        AccessRules::new(&config, "127.0.0.1:9797".parse().expect("address")).expect("access")
-    }
-
-    fn bearer(token: &str) -> HeaderMap {
-        let value = format!("Bearer {token}").parse().expect("a value");
-        HeaderMap::from_iter([(header::AUTHORIZATION, value)])
-    }
-
-    #[tokio::test]
-    async fn wrong_tokens_do_not_cause_concurrent_reads() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let access = Arc::new(access_by_file(&dir.path().join("token")));
-        let began = Instant::now();
-        let mut looks = std::collections::BTreeSet::new();
-        for _ in 0..3 {
-            let mut wrong = JoinSet::new();
-            for _ in 0..400 {
-                let access = Arc::clone(&access);
-                wrong.spawn(async move {
-                    access.renew(&bearer("wrong")).await;
-                    *access.last_read.lock().await
-                });
-            }
-            looks.extend(wrong.join_all().await);
-        }
-        let (looks, elapsed) = (looks.len(), began.elapsed());
-        assert!(elapsed >= 2 * PAUSE && elapsed >= PAUSE * (looks as u32 - 1), "{looks} looks within {elapsed:?}");
-    }
-
-    #[tokio::test]
-    async fn a_hanging_token_file_keeps_its_last_value() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let file = dir.path().join("token");
-        let access = access_by_file(&file);
-        let (release, hangs) = std::sync::mpsc::channel::<()>();
-        let (began, mut started) = tokio::sync::mpsc::channel(1);
-        let hanging = {
-            let file = file.clone();
-            let hang = move || (began.blocking_send(()).is_ok(), hangs.recv().is_ok());
-            tokio::spawn(async move { crate::files::run_blocking(&file, 30 * FRESH, hang).await })
-        };
-        started.recv().await.expect("it hangs");
-        access.renew(&bearer("wrong")).await;
-        for (token, expected) in [("one", 200), ("wrong", 401)] {
-            let value = format!("Bearer {token}");
-            assert_eq!(status(&access, "GET", "/api/status", &[("authorization", &value)]), expected, "{token}");
-        }
-        drop(release);
-        hanging.await.expect("it ends").expect("in time");
-    }
-
-    #[tokio::test]
-    async fn a_changed_token_file_takes_effect_at_once() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let file = dir.path().join("token");
-        let access = access_by_file(&file);
-        for (held, given, expected) in [(Some("one"), "one", 200), (Some("two"), "two", 200), (None, "three", 401)] {
-            match held {
-                Some(held) => std::fs::write(&file, held).expect("a file"),
-                None => std::fs::remove_file(&file).expect("no file"),
-            }
-            let value = format!("Bearer {given}");
-            access.renew(&bearer(given)).await;
-            let headers = [("authorization", &*value)];
-            assert_eq!(status(&access, "GET", "/api/status", &headers), expected, "{held:?}");
-        }
-    }
-}
+mod tests;

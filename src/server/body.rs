@@ -241,7 +241,7 @@ impl From<BodyReadError> for ApiError {
             BodyReadError::PoolExhausted => (StatusCode::SERVICE_UNAVAILABLE, Some((header::RETRY_AFTER, "1"))),
             BodyReadError::Broken(_) => (StatusCode::BAD_REQUEST, None),
         };
-        Self { status, message: why.to_string(), header }
+        Self { header, ..Self::new(status, why.to_string()) }
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Surface;
+use super::access::RequestEnds;
 use super::pool::SharedPool;
 
 /// How long a new connection is protected from eviction. Otherwise it could be evicted in a flood of connections before its
@@ -77,9 +78,9 @@ impl Connection {
         self.0.streams.cancelled().await;
     }
 
-    /// The local address.
-    pub(super) fn local(&self) -> IpAddr {
-        self.0.local
+    /// Its peer and our address.
+    pub(super) fn ends(&self) -> RequestEnds {
+        RequestEnds { peer: self.0.peer, local: self.0.local }
     }
 
     /// Whether it serves health routes only.

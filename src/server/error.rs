@@ -13,11 +13,13 @@ pub(super) struct ApiError {
     pub(super) status: StatusCode,
     pub(super) message: String,
     pub(super) header: Option<(header::HeaderName, &'static str)>,
+    /// Whether the caller is known and its role does not suffice: then the message is the reason for `Unauthorized`.
+    pub(super) lacks_role: bool,
 }
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), header: None }
+        Self { status, message: message.into(), header: None, lacks_role: false }
     }
 
     /// The reason under which the rejected body is counted, if it is.
@@ -32,7 +34,11 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let mut response = json(self.status, serde_json::json!({"error": self.message}).to_string());
+        let body = match self.lacks_role {
+            true => serde_json::json!({"error": "Unauthorized", "reason": self.message}),
+            false => serde_json::json!({"error": self.message}),
+        };
+        let mut response = json(self.status, body.to_string());
         if let Some((name, value)) = self.header {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
@@ -61,6 +67,6 @@ impl From<IngestError> for ApiError {
             IngestError::Busy => (StatusCode::SERVICE_UNAVAILABLE, Some((header::RETRY_AFTER, "1"))),
             IngestError::Stopped => (StatusCode::SERVICE_UNAVAILABLE, None),
         };
-        Self { status, message: error.to_string(), header }
+        Self { header, ..Self::new(status, error.to_string()) }
     }
 }

@@ -4,7 +4,6 @@
 //! arrived, inflates inline, and rejects messages that are too large with a code that senders retry. Here the memory budget
 //! of bodies applies as on HTTP.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +21,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::ServerContext;
+use super::access::RequestEnds;
 use super::connections::{Connection, MAX_HEAD, RequestBody};
 use super::error::ApiError;
 use super::otlp::{self, ExportRequestError};
@@ -59,8 +59,8 @@ pub(super) async fn serve(
     let service = service_fn(|request: Request<Incoming>| {
         let (context, connection, work) = (context.clone(), connection.clone(), connection.serve());
         async move {
-            let local = connection.local();
-            let response = answer(&context, request.map(|body| connection.request_body(body)), local).await;
+            let ends = connection.ends();
+            let response = answer(&context, request.map(|body| connection.request_body(body)), ends).await;
             drop(work);
             Ok::<_, std::convert::Infallible>(response)
         }
@@ -87,25 +87,25 @@ pub(super) async fn serve(
     }
 }
 
-async fn answer(context: &ServerContext, request: Request<RequestBody>, local: IpAddr) -> Response<Body> {
+async fn answer(context: &ServerContext, request: Request<RequestBody>, ends: RequestEnds) -> Response<Body> {
     let kind = request.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     if !kind.is_some_and(|kind| kind.starts_with(CONTENT_TYPE.as_bytes())) {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    export(context, request, local).await.unwrap_or_else(error_response)
+    export(context, request, ends).await.unwrap_or_else(error_response)
 }
 
 async fn export(
     context: &ServerContext,
     request: Request<RequestBody>,
-    local: IpAddr,
+    ends: RequestEnds,
 ) -> Result<Response<Body>, Status> {
     let RouteMatch { requirement, dispatch } = RouteMatch::of(request.method(), request.uri().path());
     let access = Arc::clone(&context.access.borrow());
     access.renew(request.headers()).await;
-    access.check(&request, requirement, local)?;
+    access.check(&request, requirement, ends)?;
     let Dispatch::Export(signal) = dispatch else {
         return Err(error_status(Code::Unimplemented, "unknown method; only the OTLP export services are available"));
     };

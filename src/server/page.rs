@@ -10,8 +10,10 @@ mod filter;
 mod fleet;
 mod live;
 mod rows;
+mod login;
 mod runs;
 mod setup;
+mod share;
 mod shown;
 mod summary;
 mod svg;
@@ -44,8 +46,10 @@ pub(super) use board::{FleetBoard, OpenAlerts};
 pub(super) use compare::show as compare;
 pub(super) use fleet::show as fleet;
 pub(super) use live::{FleetTracker, PageChange};
+pub(super) use login::{redirect, refused, sign_in, signed_in, signed_out};
 pub(super) use runs::{list as runs, show as run};
 pub(super) use setup::show as setup;
+pub(super) use share::{SharedLink, show as shared};
 
 /// How hard a page is compressed that is sent once, and a large one.
 const GZIP_LEVEL: u32 = 4;
@@ -86,6 +90,8 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
         ("compare.html", include_str!("../../web/compare.html")),
         ("setup.html", include_str!("../../web/setup.html")),
         ("error.html", include_str!("../../web/error.html")),
+        ("login.html", include_str!("../../web/login.html")),
+        ("share.html", include_str!("../../web/share.html")),
     ] {
         // A test renders each of them.
         templates.add_template(name, source).ok();
@@ -98,6 +104,9 @@ static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
 pub(super) struct Visit {
     /// Whether the visitor may acknowledge, silence and test.
     is_admin: bool,
+    /// The visitor's name, if it is known, and whether it signed in here.
+    user: Option<String>,
+    has_session: bool,
     accepts_gzip: bool,
     /// The theme that the visitor chose, if any.
     theme: Option<&'static str>,
@@ -110,21 +119,33 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let query = Query::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
         let Query(query) = query.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-        let is_admin = parts.extensions.get::<Caller>().is_some_and(Caller::is_admin);
-        let cookies = parts.headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let theme = cookies.flat_map(|cookies| cookies.split(';')).find_map(|cookie| match cookie.trim() {
-            "theme=dark" => Some("dark"),
-            "theme=light" => Some("light"),
-            _ => None,
-        });
-        Ok(Self { is_admin, accepts_gzip: accepts_gzip(&parts.headers), theme, query })
+        let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
+        Ok(Self {
+            is_admin: caller.is_admin(),
+            user: caller.shown_name().map(ToOwned::to_owned),
+            has_session: caller.has_session(),
+            accepts_gzip: accepts_gzip(&parts.headers),
+            theme: theme(&parts.headers),
+            query,
+        })
     }
+}
+
+/// The theme that the visitor chose, if any.
+fn theme(headers: &HeaderMap) -> Option<&'static str> {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies.flat_map(|cookies| cookies.split(';')).find_map(|cookie| match cookie.trim() {
+        "theme=dark" => Some("dark"),
+        "theme=light" => Some("light"),
+        _ => None,
+    })
 }
 
 impl Visit {
     /// What a rendered page of `view` depends on: who visits it, and from where on it follows changes.
     fn key(&self, view: &str, since: Option<&str>) -> String {
-        format!("{view} {since:?} {} {} {:?} {:?}", self.is_admin, self.accepts_gzip, self.theme, self.query)
+        let visitor = (self.is_admin, &self.user, self.has_session);
+        format!("{view} {since:?} {visitor:?} {} {:?} {:?}", self.accepts_gzip, self.theme, self.query)
     }
 
     /// A parameter of the query, unless it is empty.
@@ -162,6 +183,33 @@ struct Frame {
     wall: bool,
     nav: Vec<NavLink>,
     taken: String,
+    /// The way to the base of the page.
+    root: String,
+    user: Option<String>,
+    session: bool,
+}
+
+impl Frame {
+    /// What surrounds a view that shows nothing of the fleet, at an address from which `root` leads to the base of the page.
+    fn bare(title: String, view: &'static str, root: &str, theme: Option<&'static str>) -> Self {
+        let from_root = |href: String| format!("{}{href}", root.trim_start_matches("./"));
+        Self {
+            title,
+            view,
+            icon: from_root(assets::icon_href(0, false)),
+            style: from_root(assets::STYLE.href()),
+            script: from_root(assets::SCRIPT.href()),
+            refresh: 0,
+            admin: false,
+            theme,
+            wall: false,
+            nav: Vec::new(),
+            taken: String::new(),
+            root: root.to_owned(),
+            user: None,
+            session: false,
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -230,6 +278,9 @@ fn frame(visit: &Visit, view: &'static str, title: String, alerts: AlertSummary,
         wall: visit.query.contains_key("wall"),
         nav: nav(view, alerts),
         taken: now.to_jiff().strftime("as of %H:%M:%S UTC").to_string(),
+        root: "./".to_owned(),
+        user: visit.user.clone(),
+        session: visit.has_session,
     }))
 }
 
@@ -248,28 +299,17 @@ impl<E: Into<ApiError>> From<E> for PageError {
     }
 }
 
-impl IntoResponse for PageError {
-    fn into_response(self) -> Response {
-        let ApiError { status, message, header } = self.0;
-        let frame = Frame {
-            title: format!("{} · lookout", status.as_u16()),
-            view: "error",
-            icon: assets::icon_href(0, false),
-            style: assets::STYLE.href(),
-            script: String::new(),
-            refresh: 0,
-            admin: false,
-            theme: None,
-            wall: false,
-            nav: nav("", AlertSummary::default()),
-            taken: String::new(),
-        };
-        let context =
-            context! { page => Value::from(Serde(frame)), status => status.as_u16(), message => message.clone() };
-        let html = TEMPLATES.get_template("error.html").and_then(|template| template.render(context));
-        let mut response = html.unwrap_or(message).into_response();
-        *response.status_mut() = status;
-        decorate(response.headers_mut(), false);
+impl PageError {
+    /// The page, at an address from which `root` leads to the base.
+    fn response(self, root: &str) -> Response {
+        let ApiError { status, message, header, .. } = self.0;
+        let mut frame = Frame::bare(format!("{} · lookout", status.as_u16()), "error", root, None);
+        frame.script = String::new();
+        if root == "./" {
+            frame.nav = nav("", AlertSummary::default());
+        }
+        let context = context! { page => Value::from(Serde(frame)), status => status.as_u16(), message => message };
+        let mut response = small_page("error.html", context, status);
         if let Some((name, value)) = header {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
@@ -297,6 +337,21 @@ async fn respond(
     let mut response = shared.sending.body(bytes, reader).await?.into_response();
     decorate(response.headers_mut(), visit.accepts_gzip);
     Ok(response)
+}
+
+impl IntoResponse for PageError {
+    fn into_response(self) -> Response {
+        self.response("./")
+    }
+}
+
+/// A small page.
+fn small_page(template: &str, context: Value, status: StatusCode) -> Response {
+    let html = TEMPLATES.get_template(template).and_then(|template| template.render(context));
+    let mut response = html.unwrap_or_else(|error| format!("the page could not be rendered: {error}")).into_response();
+    *response.status_mut() = status;
+    decorate(response.headers_mut(), false);
+    response
 }
 
 /// Renders `template` with what `context` builds on a blocking thread, and sends it.

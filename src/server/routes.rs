@@ -9,7 +9,7 @@ use axum::handler::Handler;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodRouter, delete, get, patch, post};
 use axum::{Extension, Router};
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt as _;
 
@@ -26,6 +26,7 @@ use crate::config::server::Role::{self, Admin, Ingest, Read};
 use crate::ingest::hooks::{HookTool, TOOLS};
 use crate::otlp::Signal;
 
+const OTLP_ONLY: &str = "this listener serves OTLP only: POST /v1/metrics, /v1/traces, /v1/logs";
 /// Reads of runs at once.
 const READERS: usize = 4;
 
@@ -118,6 +119,9 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         Route::unlisted("/run", Read, get(page::run)),
         Route::unlisted("/compare", Read, get(page::compare)),
         Route::unlisted("/setup", Read, get(page::setup)),
+        Route::unlisted("/login", Requirement::SignIn, get(page::sign_in)),
+        Route { method: Method::POST, ..Route::unlisted("/login", Requirement::SignIn, post(page::signed_in)) },
+        Route { method: Method::POST, ..Route::unlisted("/logout", Requirement::SignIn, post(page::signed_out)) },
         Route::unlisted("/assets/{name}", Requirement::Nothing, get(page::asset)),
         Route::unlisted("/icon.svg", Requirement::Nothing, get(page::icon)),
     ];
@@ -253,6 +257,11 @@ pub(super) struct RouteMatch {
 }
 
 impl RouteMatch {
+    /// Whether there is a route at `path`, whatever its method.
+    fn is_path(path: &str) -> bool {
+        ROUTES.iter().any(|route| route.matches_path(path))
+    }
+
     /// The route of `method` and `path`. An unknown route needs the role `read` for reading, otherwise the role of another
     /// method of the path or `admin`, so that unauthenticated callers cannot probe for routes.
     pub(super) fn of(method: &Method, path: &str) -> Self {
@@ -310,10 +319,25 @@ impl Routes {
     }
 }
 
+impl Routes {
+    /// The answer of the router.
+    async fn respond(&self, request: Request<RequestBody>) -> Response {
+        match self.router.clone().oneshot(request.map(Body::new)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
 /// Handles one request.
 pub(super) async fn answer(routes: &Routes, mut request: Request<RequestBody>, connection: Connection) -> Response {
     let context = &routes.context;
     let access = Arc::clone(&context.access.borrow());
+    if let Some(prefix) = access.prefix()
+        && let Some(redirection) = strip(prefix, &mut request)
+    {
+        return redirection;
+    }
     let RouteMatch { requirement, dispatch } = RouteMatch::of(request.method(), request.uri().path());
     if requirement != Requirement::Nothing {
         if connection.is_reserved() {
@@ -322,17 +346,28 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<RequestBody>, c
         }
         access.renew(request.headers()).await;
     }
-    let allowed = access.check(&request, requirement, connection.local());
+    if let Some(token) = shared_link(&request) {
+        let allowed = match routes.surface {
+            Surface::Main => access.check_share(&request, &token, connection.ends()).await,
+            _ => Err(ApiError::new(StatusCode::NOT_FOUND, OTLP_ONLY)),
+        };
+        if let Err(error) = allowed {
+            return page::refused(&request, &access, error);
+        }
+        request.extensions_mut().insert(page::SharedLink);
+        request.extensions_mut().insert(connection);
+        return routes.respond(request).await;
+    }
+    let allowed = access.check(&request, requirement, connection.ends());
     if let Dispatch::Export(signal) = dispatch {
         return otlp::answer(context, signal, allowed.map(drop), request).await;
     }
     let caller = match allowed {
         Ok(caller) => caller,
-        Err(error) => return error.into_response(),
+        Err(error) => return page::refused(&request, &access, error),
     };
     if routes.surface != Surface::Main {
-        let message = "this listener serves OTLP only: POST /v1/metrics, /v1/traces, /v1/logs";
-        return ApiError::new(StatusCode::NOT_FOUND, message).into_response();
+        return ApiError::new(StatusCode::NOT_FOUND, OTLP_ONLY).into_response();
     }
     match dispatch {
         Dispatch::State => pushes::state(context, request).await,
@@ -343,21 +378,48 @@ pub(super) async fn answer(routes: &Routes, mut request: Request<RequestBody>, c
         Dispatch::Router | Dispatch::Export(_) => {
             request.extensions_mut().insert(caller);
             request.extensions_mut().insert(connection);
-            match routes.router.clone().oneshot(request.map(Body::new)).await {
-                Ok(response) => response,
-                Err(never) => match never {},
-            }
+            routes.respond(request).await
         }
     }
+}
+
+/// The token of a request for the shared page.
+fn shared_link<B>(request: &Request<B>) -> Option<String> {
+    let is_page = request.uri().path() == "/" && matches!(*request.method(), Method::GET | Method::HEAD);
+    let query = request.uri().query().filter(|_| is_page)?;
+    form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "share").map(|(_, value)| value.into_owned())
+}
+
+/// Takes the path `prefix`, which a proxy has kept, from a request. Returns the answer to a request for the prefix itself: the
+/// page's addresses are relative to the folder.
+fn strip<B>(prefix: &str, request: &mut Request<B>) -> Option<Response> {
+    let path = request.uri().path();
+    let rest = path.strip_prefix(prefix)?;
+    if RouteMatch::is_path(path) || !rest.is_empty() && !rest.starts_with('/') {
+        return None;
+    }
+    let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+    if rest.is_empty() {
+        let folder = prefix.rsplit('/').next().unwrap_or_default();
+        return Some(page::redirect(StatusCode::PERMANENT_REDIRECT, &format!("{folder}/{query}")));
+    }
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = Some(format!("{rest}{query}").parse().ok()?);
+    *request.uri_mut() = Uri::from_parts(parts).ok()?;
+    None
 }
 
 /// `GET /`: the page for browsers, the list of routes for programs.
 async fn root(
     shared: State<HandlerState>,
     reader: Extension<Connection>,
+    link: Option<Extension<page::SharedLink>>,
     headers: HeaderMap,
     visit: page::Visit,
 ) -> Response {
+    if link.is_some() {
+        return page::shared(shared, reader, visit).await.into_response();
+    }
     if page::wants_html(&headers) { page::fleet(shared, reader, visit).await.into_response() } else { list() }
 }
 
@@ -432,6 +494,7 @@ mod tests {
     fn needs(path: &str) -> String {
         let letter = |method: &str| match RouteMatch::of(&method.parse().expect("a method"), path).requirement {
             Requirement::Nothing => '-',
+            Requirement::SignIn => 's',
             Requirement::Role(Read) => 'r',
             Requirement::Role(Ingest) => 'i',
             Requirement::Role(Admin) => 'a',
@@ -456,6 +519,8 @@ mod tests {
             ("/ /api/status /api/alerts /api/telemetry /api/openapi.json /api/monitoring/stream", "rraaaaa"),
             ("/alerts /alert /agent /runs /run /compare /setup", "rraaaaa"),
             ("/assets/y /icon.svg", "-------"),
+            ("/login", "sssaaaa"),
+            ("/logout", "rrsaaaa"),
             ("/api/alerts/0123456789abcdef/why /api/alerts/0123456789abcdef/ack", "rraaaaa"),
             (
                 "/api/silences /api/silences/preview /api/silences/x /-/reload /api/monitoring/start /api/monitoring/stop",

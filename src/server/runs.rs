@@ -44,7 +44,7 @@ impl From<RunsError> for ApiError {
             RunsError::UnknownRun(_) | RunsError::UnknownAgent(_) => (StatusCode::NOT_FOUND, None),
             RunsError::RegistryFull(_) => (StatusCode::TOO_MANY_REQUESTS, Some((http::header::RETRY_AFTER, "60"))),
         };
-        Self { status, message: error.to_string(), header }
+        Self { header, ..Self::new(status, error.to_string()) }
     }
 }
 
@@ -67,7 +67,7 @@ impl From<ArchiveError> for ApiError {
             ArchiveError::TooMuch(_) => (StatusCode::BAD_REQUEST, None),
             ArchiveError::Stopped => (StatusCode::SERVICE_UNAVAILABLE, None),
         };
-        Self { status, message: error.to_string(), header }
+        Self { header, ..Self::new(status, error.to_string()) }
     }
 }
 

@@ -321,7 +321,7 @@ pub(super) async fn stream(
     let access = StreamAccess {
         rules: shared.context.access.clone(),
         request: Request::from_parts(parts, ()),
-        local: connection.local(),
+        ends: connection.ends(),
     };
     let viewer = Viewer::new(open, filter, last.as_deref(), access);
     // From now on it counts as a stream in place of a connection.
@@ -346,12 +346,13 @@ mod tests {
     use super::event::EventTarget;
     use super::*;
     use crate::config::Config;
-    use crate::server::access::AccessRules;
+    use crate::server::access::{AccessRules, RequestEnds};
 
     fn viewer(hub: &StreamHub, last: Option<&str>) -> Option<ViewerBody> {
         let local = std::net::IpAddr::from([127, 0, 0, 1]);
-        let rules = AccessRules::new(&Config::default(), (local, 9797).into()).expect("rules");
-        let access = StreamAccess { rules: watch::channel(Arc::new(rules)).1, request: Request::new(()), local };
+        let rules = AccessRules::unkept(&Config::default(), (local, 9797).into()).expect("rules");
+        let ends = RequestEnds { peer: local, local };
+        let access = StreamAccess { rules: watch::channel(Arc::new(rules)).1, request: Request::new(()), ends };
         Some(ViewerBody::new(Viewer::new(hub.open()?, StreamFilter::default(), last, access)))
     }
 

@@ -62,6 +62,16 @@ impl StoreConfig {
         self.path.as_ref().map(|path| path.with_extension("export.db"))
     }
 
+    /// The file of the admin token that lookout makes where nothing else gives access: `x.token` for `x.db`.
+    pub fn token_path(&self) -> Option<PathBuf> {
+        self.path.as_ref().map(|path| path.with_extension("token"))
+    }
+
+    /// The file of the key that signs sessions of browsers: `x.session.key` for `x.db`.
+    pub fn session_key_path(&self) -> Option<PathBuf> {
+        self.path.as_ref().map(|path| path.with_extension("session.key"))
+    }
+
     /// The file of history and of the saved state: `x.history.db` for `x.db`.
     pub fn history_path(&self) -> Option<PathBuf> {
         self.path.as_ref().map(|path| path.with_extension("history.db"))

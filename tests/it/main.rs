@@ -36,6 +36,7 @@ mod hostile;
 mod house;
 #[allow(dead_code, reason = "the harness offers what tests of the program take up")]
 mod http;
+mod login;
 mod mail;
 mod nginx;
 mod otlp;
@@ -128,6 +129,7 @@ fn main() -> ExitCode {
         supervision::trials(),
         #[cfg(target_os = "linux")]
         deployment::trials(),
+        login::trials(),
         otlp::trials(),
         page::trials(),
         browser::trials(),

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,7 +18,7 @@ use super::event::{EventKind, frame};
 use super::filter::{StreamFilter, StreamForm};
 use super::{OpenStream, StreamHub};
 use crate::config::server::Role;
-use crate::server::access::{AccessRules, Requirement};
+use crate::server::access::{AccessRules, RequestEnds, Requirement};
 
 /// How often a stream without events is seen to be alive, and its token checked.
 const PING_EVERY: Duration = Duration::from_secs(15);
@@ -29,7 +28,7 @@ pub(super) struct StreamAccess {
     pub(super) rules: watch::Receiver<Arc<AccessRules>>,
     /// Its method, target and headers.
     pub(super) request: Request<()>,
-    pub(super) local: IpAddr,
+    pub(super) ends: RequestEnds,
 }
 
 impl StreamAccess {
@@ -37,7 +36,7 @@ impl StreamAccess {
     async fn is_allowed(&mut self) -> bool {
         let rules = Arc::clone(&self.rules.borrow_and_update());
         rules.renew(self.request.headers()).await;
-        rules.check(&self.request, Requirement::Role(Role::Read), self.local).is_ok()
+        rules.check(&self.request, Requirement::Role(Role::Read), self.ends).is_ok()
     }
 }
 
@@ -87,9 +86,25 @@ impl Viewer {
         !self.frames.is_empty()
     }
 
+    /// A comment by which a client sees that the stream is alive, and resumes from here even if it wants few events.
+    fn push_ping(&mut self) {
+        let id = self.hub.id_before(self.filter.form(), self.position);
+        self.frames.push_back(Bytes::from(format!(": ping\nid: {id}\n\n")));
+    }
+
     /// Waits until there is something to send; `false` when the stream ends.
     async fn wait(mut self) -> (Self, bool) {
         loop {
+            // A token may have been revoked in its file, a session may have ended. Checked here, since while there is always
+            // something to send, the timer below is not reached.
+            if Instant::now() >= self.ping.deadline() {
+                if !self.access.is_allowed().await {
+                    return (self, false);
+                }
+                self.ping.as_mut().reset(Instant::now() + PING_EVERY);
+                self.push_ping();
+                return (self, true);
+            }
             if self.fill() {
                 return (self, true);
             }
@@ -106,17 +121,7 @@ impl Viewer {
                         return (self, false);
                     }
                 }
-                () = &mut self.ping => {
-                    // A token may have been revoked in its file.
-                    if !self.access.is_allowed().await {
-                        return (self, false);
-                    }
-                    self.ping.as_mut().reset(Instant::now() + PING_EVERY);
-                    // A viewer that wants few events resumes from here, too.
-                    let id = self.hub.id_before(self.filter.form(), self.position);
-                    self.frames.push_back(Bytes::from(format!(": ping\nid: {id}\n\n")));
-                    return (self, true);
-                }
+                () = &mut self.ping => {}
             }
         }
     }
