@@ -114,6 +114,8 @@ impl Browser {
         let process = client.capabilities().and_then(|found| found.get("goog:processID")?.as_u64());
         browser.process = process.and_then(|id| u32::try_from(id).ok());
         browser.client = Some(client);
+        // Off the browser's own start page.
+        browser.go("about:blank");
         browser
     }
 

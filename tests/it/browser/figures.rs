@@ -60,7 +60,7 @@ fn push_agents(lookout: &Lookout, range: std::ops::Range<usize>) {
 fn sent(browser: &Browser, lookout: &Lookout) -> (u64, u64) {
     let found = browser.eval(
         "const all = performance.getEntriesByType('navigation').concat(performance.getEntriesByType('resource'))
-           .filter((it) => !it.name.includes('/icon.svg') && !it.name.includes('/stream'));
+           .filter((it) => it.initiatorType !== 'fetch' && !it.name.includes('/icon.svg') && !it.name.includes('/stream'));
          const icon = document.querySelector('link[rel=icon]').getAttribute('href');
          return { count: all.length, bytes: all.reduce((sum, it) => sum + it.transferSize, 0), icon };",
     );
