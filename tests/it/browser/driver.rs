@@ -267,6 +267,12 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &features);
     }
 
+    /// Sets the width of what is visible; a phone is narrower than a window can be.
+    pub(crate) fn width(&self, width: u32) {
+        let metrics = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 720});
+        self.devtools("Emulation.setDeviceMetricsOverride", &metrics);
+    }
+
     /// The lines of the console so far, with failed requests and violations of the page's policy.
     pub(crate) fn console(&self) -> Vec<String> {
         let body = json!({"type": "browser"});
