@@ -159,15 +159,12 @@ fn keyboard(browser: &Browser) -> Kept {
     browser.until_text(".peek h1", "failing_fay");
     browser.press(&[ESCAPE]);
     browser.until_gone(".peek[open]");
-    browser.press(&['j']);
-    browser.until("return document.activeElement.matches('.row')");
-    while focused(browser) != "failing_fay" {
-        browser.press(&['j']);
-    }
+    assert_eq!(focused(browser), "failing_fay", "the focus is back where it was");
     browser.press(&['a']);
     browser.until_text("#failed .row", "acknowledged");
     assert!(alert(&lookout, "failing_fay")["acked_by"].is_string());
-    browser.press(&['j', 'j', 's']);
+    assert_eq!(focused(browser), "failing_fay");
+    browser.press(&['s']);
     browser.until_there("#silence[open]");
     browser.until_text("#silence .preview", "Covers 1 alert");
     assert_eq!(
@@ -188,6 +185,7 @@ fn keyboard(browser: &Browser) -> Kept {
     browser.press(&['g', 'f']);
     browser.until("return document.body?.dataset.view === 'fleet'");
     browser.until_there(".live-on");
+    browser.until_there("#needs .row");
     browser.press(&['j', ENTER]);
     browser.until("return document.body?.dataset.view === 'agent'");
     browser.until_text("h1", "asking_ann");

@@ -64,11 +64,10 @@ fn received(browser: &Browser, count: usize) -> Vec<Value> {
     browser.eval("return window.received").as_array().expect("events").clone()
 }
 
-fn cut(browser: &Browser) -> Kept {
+fn cut(browser: &Browser) -> (Nginx, Kept) {
     let (setup, lookout) = start("");
     let mut nginx = Nginx::start(Nginx::free(), "", &format!("location / {{ proxy_pass {}; }}", lookout.url()));
-    // A page that has no stream of its own.
-    browser.go(&format!("{}/runs", nginx.url()));
+    browser.go(&format!("{}/setup", nginx.url()));
     browser.eval(
         "window.received = [];
          window.source = new EventSource('api/monitoring/stream?events=status');
@@ -94,9 +93,9 @@ fn cut(browser: &Browser) -> Kept {
     push(&lookout, &json!([{"name": "later", "status": "idle"}]));
     let after: Vec<Value> = received(browser, 9).split_off(7);
     assert_eq!(after, [json!(["resync", null]), json!(["status", "later"])]);
-    browser.eval("window.source.close()");
+    browser.until("return document.querySelector('#live').dataset.state !== 'lost'");
     browser.forgive();
-    (setup, lookout)
+    (nginx, (setup, lookout))
 }
 
 fn tabs(browser: &Browser) -> Kept {
@@ -136,7 +135,9 @@ fn below_a_path(browser: &Browser, lookout: &Lookout, root: &str) {
     browser.until_text("#failed .row .acts", "acknowledged");
     push(lookout, &json!([{"name": "idle_ida", "status": "failed", "reason": "seen through the proxy"}]));
     alert_about(lookout, "idle_ida");
+    // Rows wait while the pointer or the focus is on one.
     browser.away();
+    browser.eval("document.activeElement.blur()");
     browser.until_text("#failed", "seen through the proxy");
     browser.click("#failed .row[data-name=idle_ida] .name");
     browser.until_text("h1", "idle_ida");
