@@ -18,11 +18,15 @@ pub(super) trait Splittable: Message + Default {
     /// Removes the first items, as many as fit into `limit` bytes but at least one, with their scopes and resources.
     fn take_head(&mut self, limit: usize) -> Self;
 
+    /// Removes what has no items, such as metrics without data points, so that a part never consists of them alone.
+    fn drop_empty(&mut self);
+
     /// How many items there are: spans, log records, data points.
     fn items(&self) -> u64;
 
     /// Calls `each` with encoded parts and the number of items in each.
     fn encode_parts(mut self, mut each: impl FnMut(Vec<u8>, u64)) {
+        self.drop_empty();
         while self.encoded_len() > MAX_PART {
             let head = self.take_head(MAX_PART);
             let items = head.items();
@@ -51,6 +55,7 @@ pub(super) struct SplitBody {
 pub(super) fn split(signal: Signal, body: &[u8], limit: usize) -> Option<SplitBody> {
     fn of<R: Splittable>(body: &[u8], limit: usize) -> Option<SplitBody> {
         let mut rest = R::decode(body).ok()?;
+        rest.drop_empty();
         let head = rest.take_head(limit);
         let (head_items, rest_items) = (head.items(), rest.items());
         let is_split = head_items > 0 && rest_items > 0;
@@ -70,6 +75,12 @@ macro_rules! splittable {
             fn items(&self) -> u64 {
                 let scopes = self.$resources.iter().flat_map(|it| &it.$scopes);
                 scopes.flat_map(|it| &it.$items).map($count).sum()
+            }
+
+            fn drop_empty(&mut self) {
+                for scope in self.$resources.iter_mut().flat_map(|it| &mut it.$scopes) {
+                    scope.$items.retain(|item| $count(item) > 0);
+                }
             }
 
             fn take_head(&mut self, limit: usize) -> Self {

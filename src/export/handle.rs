@@ -252,6 +252,7 @@ impl ExportThreads {
                 pace: LanePace::default(),
                 logged: String::new(),
                 limit: None,
+                rest: None,
             };
             self.senders.blocking_send(sender).ok().context("the thread of exports has ended")?;
             self.transports.insert(*lane, current);

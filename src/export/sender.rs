@@ -29,6 +29,17 @@ pub(super) struct Sender {
     pub(super) logged: String,
     /// Most bytes that the target takes at a time, once it has refused more.
     pub(super) limit: Option<usize>,
+    /// What is left of a batch whose first part was delivered, in case that the spool could not write it: the same part must
+    /// not be sent for ever.
+    pub(super) rest: Option<RestOfBatch>,
+}
+
+/// What is left of the batch of the spool with this id.
+#[derive(Clone)]
+pub(super) struct RestOfBatch {
+    id: i64,
+    body: Vec<u8>,
+    items: u64,
 }
 
 /// What is sent: a batch of the spool, or the first part of one.
@@ -96,6 +107,7 @@ impl Sender {
                 },
             };
             let last = taken.last;
+            let taken = self.without_delivered(taken);
             let piece = ExportPiece::of(taken, self.limit);
             // A request under way is not broken off by a reload: the target may have taken it.
             let verdict = tokio::select! {
@@ -105,7 +117,10 @@ impl Sender {
             match self.follow(&piece, verdict) {
                 AfterVerdict::Settled => {
                     let settled = match piece.rest {
-                        Some((rest, items)) => SpoolMessage::Shrunk(self.lane, last, rest, items),
+                        Some((rest, items)) => {
+                            self.rest = Some(RestOfBatch { id: last, body: rest.clone(), items });
+                            SpoolMessage::Shrunk(self.lane, last, rest, items)
+                        }
                         None => SpoolMessage::Settled(self.lane, last),
                     };
                     if !(self.spool)(settled) {
@@ -128,6 +143,16 @@ impl Sender {
                 }
             }
         }
+    }
+
+    /// A batch without the parts of it that were delivered.
+    fn without_delivered(&mut self, mut taken: Taken) -> Taken {
+        let rest = self.rest.as_ref().filter(|rest| rest.id == taken.last && taken.parts == 1).cloned();
+        if let Some(rest) = &rest {
+            (taken.batch.body, taken.batch.items) = (rest.body.clone(), rest.items);
+        }
+        self.rest = rest;
+        taken
     }
 
     /// What sends, once there is something; `None` on `stop`. What was replaced begins without a back-off.
@@ -305,6 +330,7 @@ mod tests {
             pace: LanePace::default(),
             logged: String::new(),
             limit: None,
+            rest: None,
         };
         let (mut sent, mut wanted, mut next_span) = (0_u64, Wanted::Full, start);
         let mut advance = |thread: &mut super::super::spooler::SpoolThread, by: Duration, sent: &mut u64| {
@@ -379,5 +405,54 @@ mod tests {
         assert_eq!(part.rest.map(|(_, items)| items), Some(1));
         let joined = ExportPiece::of(Taken { batch: batch.clone(), last: 2, parts: 2 }, Some(1));
         assert!(joined.rest.is_none() && joined.is_divisible, "fewer batches of the spool come first");
+    }
+
+    /// Takes everything, and notes the names of spans.
+    #[derive(Debug, Default)]
+    struct TakingTarget(std::sync::Mutex<Vec<String>>);
+
+    impl ExportTarget for TakingTarget {
+        fn send<'a>(&'a self, _: Time, batch: &'a ExportBatch) -> crate::export::target::ExportFuture<'a> {
+            let request = ExportTraceServiceRequest::decode(&*batch.body).expect("a request");
+            let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
+            let names = scopes.flat_map(|scope| &scope.spans).map(|span| span.name.clone());
+            self.0.lock().unwrap().extend(names);
+            Box::pin(async { ExportVerdict::Delivered })
+        }
+    }
+
+    #[tokio::test]
+    async fn parts_are_sent_once_although_the_spool_cannot_be_written() {
+        let spans = ["one", "two", "three"];
+        let body = spans.map(|name| request(name).encode_to_vec()).concat();
+        let batch =
+            ExportBatch { signal: Signal::Traces, body, items: 3, at: Time::from_millis(1), key: "k".to_owned() };
+        let (target, stop) = (Arc::new(TakingTarget::default()), CancellationToken::new());
+        let (_transports, transport) = watch::channel(Some(Arc::clone(&target) as Arc<dyn ExportTarget>));
+        let settled = stop.clone();
+        let spool = move |message| {
+            match message {
+                SpoolMessage::Next(_, _, reply) if !settled.is_cancelled() => {
+                    reply.send(Taken { batch: batch.clone(), last: 1, parts: 1 }).ok();
+                }
+                SpoolMessage::Settled(_, 1) => settled.cancel(),
+                // The disk is full: what is left is not written.
+                _ => {}
+            }
+            true
+        };
+        let sender = Sender {
+            lane: 0,
+            counters: Arc::new(LaneCounters::new("otlp", Signal::Traces)),
+            transport,
+            spool: Arc::new(spool),
+            clock: Clock::at(Time::from_millis(1)),
+            pace: LanePace::default(),
+            logged: String::new(),
+            limit: Some(1),
+            rest: None,
+        };
+        sender.run(stop).await;
+        assert_eq!(*target.0.lock().unwrap(), spans);
     }
 }
