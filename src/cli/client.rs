@@ -161,8 +161,24 @@ impl Client {
             StatusCode::NOT_FOUND if !has_message => "; check that this is the address of a lookout sidecar",
             _ => "",
         };
-        anyhow!("{}: HTTP {}{error}{remedy}", self.address(), status.as_u16())
+        let message = format!("{}: HTTP {}{error}{remedy}", self.address(), status.as_u16());
+        anyhow::Error::new(AnswerError { status, message })
     }
+}
+
+/// An answer that is an error.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct AnswerError {
+    status: StatusCode,
+    message: String,
+}
+
+/// Whether a sidecar refused a request, so that the same request would be refused again.
+pub(super) fn is_refusal(error: &anyhow::Error) -> bool {
+    let status = error.downcast_ref::<AnswerError>().map(|answer| answer.status);
+    let may_pass = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+    status.is_some_and(|status| status.is_client_error() && !may_pass.contains(&status))
 }
 
 /// Reads the address of a sidecar; `host:port` means plain HTTP.

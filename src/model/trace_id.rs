@@ -44,6 +44,9 @@ impl TraceId {
 }
 
 impl SpanId {
+    /// The topmost span of a run that is reported as a whole.
+    pub const REPORTED_ROOT: Self = Self([0, 0, 0, 0, 0, 0, 0, 1]);
+
     /// `None` if they are not 8 bytes, or all zero.
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().filter(|id| *id != [0; 8]).map(Self)

@@ -181,7 +181,7 @@ impl StateReporter {
     async fn send_runs(&mut self, seen: &RunSnapshot) {
         while let Some(client) = self.client.as_ref().filter(|_| self.runs.waits(seen.is_final())) {
             let agent_type = self.agent_type.as_deref().or(seen.agent_type);
-            let failure = self.runs.send(client, agent_type).await.err();
+            let failure = self.runs.send(client, agent_type, seen.is_final()).await.err();
             if let Some(error) = failure.filter(|_| !self.quiet) {
                 warn(&format!("lookout pipe: runs of {} are not reported: {error:#}", self.agent));
             }
@@ -192,9 +192,9 @@ impl StateReporter {
                 sleep(MIN_INTERVAL).await;
             }
         }
-        let dropped = self.runs.dropped;
-        if seen.is_final() && dropped > 0 && !self.quiet {
-            warn(&format!("lookout pipe: {dropped} spans of {} were not reported: too many waited", self.agent));
+        let lost = [(self.runs.dropped, "spans"), (self.runs.dropped_turns, "turns")];
+        for (count, what) in lost.into_iter().filter(|(count, _)| seen.is_final() && *count > 0 && !self.quiet) {
+            warn(&format!("lookout pipe: {count} {what} of {} were not reported: too many waited", self.agent));
         }
     }
 

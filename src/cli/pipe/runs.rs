@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::PipeArgs;
-use crate::cli::client::Client;
+use crate::cli::client::{Client, is_refusal};
 use crate::cli::pipe::stream::turns::{ROOT, TurnEnd, TurnQueue, TurnReport, TurnSpan};
 use crate::model::{Time, TokenType};
 
@@ -15,8 +15,10 @@ use crate::model::{Time, TokenType};
 const MAX_SPANS: usize = 1_000;
 /// Least time between reports that only add spans.
 const SPANS_INTERVAL: Duration = Duration::from_secs(2);
-/// Reports in a row that may fail although the state of the agent is accepted.
-const MAX_FAILURES: u32 = 5;
+/// Reports in a row that may be refused although the state of the agent is accepted.
+const MAX_REFUSALS: u32 = 5;
+/// How long the last report is tried again after the stream has ended.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Turns that wait to be reported, between the parser and the reporter.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +34,10 @@ impl SharedTurns {
 
     fn take(&self) -> Vec<TurnReport> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn take_dropped(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take_dropped()
     }
 
     /// Whether turns wait; those that only add spans to the turn `open` may wait longer.
@@ -53,10 +59,15 @@ pub(super) struct RunReporter {
     seed: String,
     /// The last turn whose beginning was reported and that goes on.
     open: Option<(u32, Time)>,
-    failures: u32,
+    /// Refusals in a row; after [`MAX_REFUSALS`] nothing is reported any more.
+    refusals: u32,
     sent_at: Option<Instant>,
+    /// Until when the last report is tried again, once the stream has ended.
+    ends_at: Option<Instant>,
     /// Spans that were dropped because too many waited.
     pub(super) dropped: u64,
+    /// Turns that were dropped because too many waited.
+    pub(super) dropped_turns: u64,
 }
 
 impl RunReporter {
@@ -73,32 +84,48 @@ impl RunReporter {
             turns,
             seed: hex::encode(seed),
             open: None,
-            failures: if is_random { 0 } else { MAX_FAILURES },
+            refusals: if is_random { 0 } else { MAX_REFUSALS },
             sent_at: None,
+            ends_at: None,
             dropped: 0,
+            dropped_turns: 0,
         }
     }
 
     /// Whether something must be reported now.
     pub(super) fn waits(&self, is_final: bool) -> bool {
         let is_early = self.sent_at.is_some_and(|sent| sent.elapsed() < SPANS_INTERVAL);
-        self.failures < MAX_FAILURES && self.turns.waits(self.open.map(|(number, _)| number), is_early && !is_final)
+        self.refusals < MAX_REFUSALS && self.turns.waits(self.open.map(|(number, _)| number), is_early && !is_final)
     }
 
-    /// Reports what waits. What fails is sent with the next call; an error is returned once, when it is given up.
-    pub(super) async fn send(&mut self, client: &Client, agent_type: Option<&str>) -> anyhow::Result<()> {
+    /// Reports what waits. What fails is sent with the next call; an error is returned once, when it is given up: after
+    /// refusals in a row, and at the end when the sidecar takes it for too long to answer.
+    pub(super) async fn send(
+        &mut self,
+        client: &Client,
+        agent_type: Option<&str>,
+        is_final: bool,
+    ) -> anyhow::Result<()> {
         let mut waiting = self.turns.take();
-        self.sent_at = Some(Instant::now());
+        self.dropped_turns += self.turns.take_dropped();
+        let now = Instant::now();
+        self.sent_at = Some(now);
+        let ends_at = is_final.then(|| *self.ends_at.get_or_insert(now + PATIENCE));
         while let Some(turn) = waiting.first() {
             let more = turn.spans.len() > MAX_SPANS;
             let spans = turn.spans.get(..turn.spans.len().min(MAX_SPANS)).unwrap_or_default();
             let body = self.body(turn, spans, turn.end.as_ref().filter(|_| !more), agent_type);
             if let Err(error) = client.post_text(&["api", "traces"], body.to_string()).await {
                 self.turns.add(waiting);
-                self.failures += 1;
-                return if self.failures == MAX_FAILURES { Err(error) } else { Ok(()) };
+                let is_late = ends_at.is_some_and(|ends_at| Instant::now() >= ends_at);
+                if is_late {
+                    self.refusals = MAX_REFUSALS;
+                } else if is_refusal(&error) {
+                    self.refusals += 1;
+                }
+                return if self.refusals == MAX_REFUSALS { Err(error) } else { Ok(()) };
             }
-            self.failures = 0;
+            self.refusals = 0;
             self.open = turn.end.is_none().then_some((turn.number, turn.started_at));
             match waiting.first_mut() {
                 Some(turn) if more => drop(turn.spans.drain(..MAX_SPANS)),

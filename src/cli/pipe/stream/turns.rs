@@ -5,7 +5,7 @@ use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::time::Duration;
 
 use super::state::{RunCounts, RunState};
-use crate::model::{AgentStatus, SpanKind, Time, TokenCounts};
+use crate::model::{AgentStatus, SpanId, SpanKind, Time, TokenCounts};
 
 /// Tools, subagents and requests that are open at once; more are not reported.
 const MAX_OPEN: usize = 256;
@@ -15,7 +15,7 @@ const MAX_SPANS: usize = 2_000;
 const MAX_TURNS: usize = 100;
 
 /// The number of the topmost span of a turn.
-pub const ROOT: u64 = 1;
+pub const ROOT: u64 = u64::from_be_bytes(*SpanId::REPORTED_ROOT.as_bytes());
 
 /// What is new of a turn.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,34 +70,47 @@ pub struct TurnEnd {
 
 /// Turns that wait to be reported.
 #[derive(Debug, Default)]
-pub struct TurnQueue(Vec<TurnReport>);
+pub struct TurnQueue {
+    turns: Vec<TurnReport>,
+    /// Turns that were dropped because too many waited.
+    dropped: u64,
+}
 
 impl TurnQueue {
     /// Adds what is new of turns to what waits.
     pub fn add(&mut self, news: Vec<TurnReport>) {
         for mut turn in news {
-            let waiting: usize = self.0.iter().map(|turn| turn.spans.len()).sum();
+            let waiting: usize = self.turns.iter().map(|turn| turn.spans.len()).sum();
             let room = MAX_SPANS.saturating_sub(waiting);
             turn.dropped += turn.spans.len().saturating_sub(room) as u64;
             turn.spans.truncate(room);
-            match self.0.iter_mut().find(|known| known.number == turn.number) {
+            match self.turns.iter_mut().find(|known| known.number == turn.number) {
                 Some(known) => known.merge(turn),
-                None => self.0.push(turn),
+                None => self.turns.push(turn),
             }
         }
-        self.0.sort_by_key(|turn| turn.number);
-        let excess = self.0.len().saturating_sub(MAX_TURNS);
-        self.0.drain(..excess);
+        self.turns.sort_by_key(|turn| turn.number);
+        let excess = self.turns.len().saturating_sub(MAX_TURNS);
+        let lost: u64 = self.turns.drain(..excess).map(|turn| turn.spans.len() as u64 + turn.dropped).sum();
+        self.dropped += excess as u64;
+        if let Some(oldest) = self.turns.first_mut() {
+            oldest.dropped += lost;
+        }
     }
 
     /// Whether turns wait, other than with more spans of the turn `open`.
     pub fn waits(&self, open: Option<u32>) -> bool {
-        self.0.iter().any(|turn| turn.end.is_some() || open != Some(turn.number))
+        self.turns.iter().any(|turn| turn.end.is_some() || open != Some(turn.number))
     }
 
     /// Takes all that waits.
     pub fn take(&mut self) -> Vec<TurnReport> {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.turns)
+    }
+
+    /// How many turns were dropped since the last call.
+    pub fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
     }
 }
 
