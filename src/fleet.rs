@@ -33,7 +33,7 @@ use jiff::tz::TimeZone;
 use crate::model::labels::agent_labels;
 use crate::model::sessions::HookOutcome;
 use crate::model::sidecar_part::SidecarPart;
-use crate::model::{ActiveRateLimit, Agent, AgentUpdate, Changes, Deadlines, Snapshot, Time};
+use crate::model::{ActiveRateLimit, Agent, AgentUpdate, Changes, Deadlines, PlatformTotals, Snapshot, Time};
 use project::{Index, Tally};
 
 pub use crate::model::agent::SERIES_PER_AGENT;
@@ -95,6 +95,8 @@ pub struct Fleet {
     otlp: Arc<str>,
     /// The source of agents that were first reported by a run.
     runs: Arc<str>,
+    /// How many platforms all projects have.
+    platforms: usize,
     changes: Changes,
 }
 
@@ -125,6 +127,7 @@ impl Fleet {
             metrics: Arc::from("metrics"),
             otlp: Arc::from("otlp"),
             runs: Arc::from("runs"),
+            platforms: 0,
             changes: Changes::default(),
             settings: settings.clone(),
         };
@@ -229,6 +232,7 @@ impl Fleet {
     fn has_room(&self, series: usize) -> bool {
         let used = self.state.agents.len() * SERIES_PER_AGENT
             + self.state.components.len() * SERIES_PER_COMPONENT
+            + self.platforms * PlatformTotals::SERIES
             + self.state.custom.series();
         used + series <= self.settings.max_series
     }

@@ -25,6 +25,7 @@ impl Fleet {
             if let Some(project) = self.state.projects.get_mut(slot as usize).map(Arc::make_mut) {
                 project.totals = saved.totals;
                 project.models = saved.models;
+                self.platforms += saved.platforms.len();
                 project.platforms = saved.platforms;
                 project.task_durations = saved.task_durations;
                 project.request_durations = saved.request_durations;

@@ -3,23 +3,14 @@
 use std::sync::Arc;
 
 use crate::model::agent_runs::RECENT_RUNS;
-use crate::model::{AgentRuns, Project, RejectReason, RunStatus, RunSummary, Time, TraceId};
+use crate::model::{AgentRuns, PlatformTotals, RejectReason, RunStatus, RunSummary, Time, TraceId};
 
 use super::project::Tally;
 use super::{Fleet, IngestOutcome, SERIES_PER_AGENT};
 
 /// Platforms kept per project; further ones are summed as `other`.
 const MAX_PLATFORMS: usize = 20;
-
-/// Counts a run that ended by its platform.
-fn add_platform_run(project: &mut Project, run: &RunSummary) {
-    let Some(platform) = &run.platform else { return };
-    let Some(status) = AgentRuns::STATUSES.iter().position(|status| *status == run.status) else { return };
-    let platforms = Arc::make_mut(&mut project.platforms);
-    let is_room = platforms.len() < MAX_PLATFORMS || platforms.contains_key(platform);
-    let name = if is_room { Arc::clone(platform) } else { "other".into() };
-    platforms.entry(name).or_default().add(status, &run.facts);
-}
+const OTHER: &str = "other";
 
 impl Fleet {
     /// Applies runs that began or ended. What ended long ago, of an export of old spans, does not count.
@@ -66,12 +57,11 @@ impl Fleet {
             agent.last_seen = now;
         }
         let runs = Arc::make_mut(agent.runs.get_or_insert_default());
+        let mut is_counted = false;
         if run.status == RunStatus::Running || last_at.plus(RECENT_RUNS) > now {
             let counted = runs.total();
             runs.record(now, started_at, run);
-            if runs.total() > counted {
-                add_platform_run(totals, run);
-            }
+            is_counted = runs.total() > counted;
         } else {
             runs.forget(run.id);
         }
@@ -81,8 +71,39 @@ impl Fleet {
             self.agent_deadlines.schedule(slot, now.plus(forget_after));
         }
         due.into_iter().for_each(|at| self.agent_deadlines.schedule(slot, at));
+        if is_counted {
+            self.add_platform_run(now, project, run);
+        }
         self.refresh_project(now, project, before);
         Ok(())
+    }
+
+    /// Counts a run that ended by its platform. A new one displaces the one without a run for the longest time, if that is
+    /// as long as after which agents are forgotten; without room it counts as `other`.
+    fn add_platform_run(&mut self, now: Time, project: u32, run: &RunSummary) {
+        let Some(platform) = &run.platform else { return };
+        let Some(status) = AgentRuns::STATUSES.iter().position(|status| *status == run.status) else { return };
+        let is_room = self.has_room(PlatformTotals::SERIES);
+        let forgotten = now.minus(self.settings.agents.forget_after);
+        let Some(project) = self.state.projects.get_mut(project as usize).map(Arc::make_mut) else { return };
+        let platforms = Arc::make_mut(&mut project.platforms);
+        let before = platforms.len();
+        let mut name = Arc::clone(platform);
+        if !platforms.contains_key(&name) && (!is_room || platforms.len() >= MAX_PLATFORMS) {
+            let oldest = platforms.iter().min_by_key(|(_, totals)| totals.last_at);
+            let oldest =
+                oldest.filter(|(_, totals)| totals.last_at < Some(forgotten)).map(|(name, _)| Arc::clone(name));
+            match oldest {
+                Some(oldest) => drop(platforms.remove(&oldest)),
+                None => name = OTHER.into(),
+            }
+        }
+        if platforms.contains_key(&name) || is_room || platforms.len() < before {
+            platforms.entry(name).or_default().add(now, status, &run.facts);
+        } else {
+            self.state.series_dropped += PlatformTotals::SERIES as u64;
+        }
+        self.platforms = self.platforms + platforms.len() - before;
     }
 
     /// Drops the last run of an agent once it is no longer recent, and schedules when to look again.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Time;
+
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RunFact {
@@ -125,25 +127,31 @@ impl From<RunFacts> for Vec<(usize, i64)> {
 }
 
 /// What the runs of a project on one platform add up to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PlatformTotals {
     /// Ended runs that were ok, failed, and were abandoned.
     pub runs: [u64; 3],
-    /// By fact, in the order of [`RunFact::ALL`]: in how many runs it was reported, and its sum in billionths.
-    pub facts: Vec<(u64, i64)>,
+    /// By fact, in the order of [`RunFact::ALL`]: in how many runs it was reported, and its sum.
+    pub facts: Vec<(u64, f64)>,
+    /// When the last of them ended.
+    pub last_at: Option<Time>,
 }
 
 impl PlatformTotals {
+    /// Most series of one platform.
+    pub const SERIES: usize = 3 + 2 * RunFact::ALL.len();
+
     /// Adds a run that ended with the status of this number in [`PlatformTotals::runs`].
-    pub fn add(&mut self, status: usize, facts: &RunFacts) {
+    pub fn add(&mut self, now: Time, status: usize, facts: &RunFacts) {
+        self.last_at = Some(now);
         if let Some(count) = self.runs.get_mut(status) {
             *count = count.saturating_add(1);
         }
-        self.facts.resize(RunFact::ALL.len(), (0, 0));
+        self.facts.resize(RunFact::ALL.len(), (0, 0.0));
         for (fact, value) in facts.iter() {
             if let Some((runs, sum)) = self.facts.get_mut(fact as usize) {
-                (*runs, *sum) = (runs.saturating_add(1), sum.saturating_add(value));
+                (*runs, *sum) = (runs.saturating_add(1), *sum + value as f64 / NANOS);
             }
         }
     }

@@ -257,3 +257,37 @@ fn multiples_of_what_is_usual_go_with_their_signal_and_not_with_numbers() {
     assert!(refused("task_seconds", "{warning: 3 * p95}").contains("unknown setting `p95`"));
     assert!(refused("run_seconds", "{warning: 3 * p95, error: 2 * p95}").contains("must increase"));
 }
+
+/// The platforms of `shop` with their ended runs.
+fn platforms(test: &RuleSimulation) -> Vec<(String, u64)> {
+    let snapshot = test.simulation.machine.fleet().state();
+    let project = snapshot.projects.iter().find(|project| &*project.name == "shop").expect("the project");
+    project.platforms.iter().map(|(name, totals)| (name.to_string(), totals.runs.iter().sum())).collect()
+}
+
+#[test]
+fn platforms_are_bounded_by_number_and_by_the_series_cap() {
+    let on = |number: u32, platform: &str, to: i64| RunSummary {
+        platform: Some(platform.into()),
+        ..run(number, RunStatus::Ok, [to - 1, to])
+    };
+    let mut test = of_runs();
+    for number in 0..25 {
+        test.runs(10, vec![on(number, &format!("typo-{number:02}"), 10)]);
+    }
+    let names = platforms(&test);
+    assert_eq!(names.len(), 21, "20 and the others: {names:?}");
+    assert!(names.contains(&("other".to_owned(), 5)), "{names:?}");
+    // One without a run for as long as after which agents are forgotten makes room.
+    let forgotten = 11 + i64::try_from(settings().agents.forget_after.as_secs()).expect("seconds");
+    test.runs(forgotten, vec![on(30, "slack", forgotten)]);
+    let names = platforms(&test);
+    assert!(names.len() == 21 && names.contains(&("slack".to_owned(), 1)), "{names:?}");
+
+    let mut small = settings();
+    small.max_series = 2 * crate::model::agent::SERIES_PER_AGENT;
+    let mut test = RuleSimulation::new(small, "rules: []");
+    test.runs(10, (0..9).map(|number| on(number, &format!("p{number}"), 10)).collect());
+    let room = crate::model::agent::SERIES_PER_AGENT / crate::model::PlatformTotals::SERIES;
+    assert_eq!(platforms(&test).len(), room.min(9), "what the agent leaves");
+}

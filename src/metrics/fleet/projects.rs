@@ -72,10 +72,10 @@ fn write_platforms(writer: &mut SeriesWriter<'_>, snapshot: &Snapshot) {
             }
         }
     });
-    let facts = |totals: &PlatformTotals| {
-        let facts = RunFact::ALL.into_iter().zip(totals.facts.clone());
-        facts.filter(|(_, (runs, _))| *runs > 0).map(|(fact, (runs, sum))| (fact.as_str(), runs, sum as f64 / 1e9))
-    };
+    fn facts(totals: &PlatformTotals) -> impl Iterator<Item = (&'static str, u64, f64)> {
+        let facts = RunFact::ALL.into_iter().zip(&totals.facts);
+        facts.filter(|(_, (runs, _))| *runs > 0).map(|(fact, (runs, sum))| (fact.as_str(), *runs, *sum))
+    }
     writer.family(&names::PLATFORM_REPORTS, |series| {
         for (project, platform, totals) in platforms() {
             for (fact, runs, _) in facts(totals) {

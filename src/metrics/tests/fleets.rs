@@ -109,8 +109,8 @@ pub(super) fn project(name: &str) -> Project {
     used.tokens[0].report(1_000);
     used.cost_usd.report(0.5);
     let mut slack = PlatformTotals::default();
-    slack.add(0, &RunFacts::of_metadata(&serde_json::json!({"response_time_ms": 1500.5, "answered": true})));
-    slack.add(1, &RunFacts::of_metadata(&serde_json::json!({"answered": false})));
+    slack.add(NOW, 0, &RunFacts::of_metadata(&serde_json::json!({"response_time_ms": 1500.5, "answered": true})));
+    slack.add(NOW, 1, &RunFacts::of_metadata(&serde_json::json!({"answered": false})));
     project.platforms = Arc::new(BTreeMap::from([(Arc::from("slack"), slack)]));
     project.models = Arc::new(BTreeMap::from([(Arc::from("claude-opus"), used)]));
     project
