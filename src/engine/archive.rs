@@ -21,6 +21,8 @@ use crate::http_client::ClientError;
 use crate::model::run_stats::contribution;
 use crate::model::{Capture, Run, StatCell, StatGroup, StatRow, Time, TraceId};
 use crate::otlp::config::OtlpConfig;
+use crate::profiles::registered::NameFeed;
+use crate::profiles::spans::SpanReader;
 use crate::store::traces::{RunCursor, RunFilter, StatsQuery, StoredRuns};
 use assemble::{ArchivedSpan, Assembled};
 use select::{Candidate, Selection};
@@ -85,7 +87,7 @@ impl ArchivedTable {
 #[derive(Debug)]
 pub struct RunArchive {
     table: Mutex<Arc<ArchivedTable>>,
-    settings: Mutex<(OtlpConfig, Capture)>,
+    reader: Arc<Mutex<SpanReader>>,
     clock: Clock,
     turns: Semaphore,
 }
@@ -95,7 +97,7 @@ impl RunArchive {
     pub fn new(table: ArchivedTable, otlp: &OtlpConfig, capture: Capture, clock: Clock) -> Self {
         Self {
             table: Mutex::new(Arc::new(table)),
-            settings: Mutex::new((otlp.clone(), capture)),
+            reader: Arc::new(Mutex::new(SpanReader::new(otlp, capture))),
             clock,
             turns: Semaphore::new(READERS),
         }
@@ -112,9 +114,12 @@ impl RunArchive {
 
     /// Replaces how agents are named, prices, and what is shown of content.
     pub fn configure(&self, otlp: &OtlpConfig, capture: Capture) {
-        if let Ok(mut current) = self.settings.lock() {
-            *current = (otlp.clone(), capture);
-        }
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).configure(otlp, capture);
+    }
+
+    /// Sets where names of registered agents come from, which spans may name by their ids.
+    pub fn set_registered(&self, names: NameFeed) {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner).set_registered(names);
     }
 
     /// Runs that match, newest first, and where the next page begins.
@@ -277,9 +282,13 @@ impl RunArchive {
                 size = batch.len() / 2;
                 continue;
             }
-            let settings = self.settings.lock().map(|settings| settings.clone()).unwrap_or_default();
-            let now = self.clock.wall();
-            let done = tokio::task::spawn_blocking(move || assemble::assemble(spans, &settings, now)).await;
+            let (reader, now) = (Arc::clone(&self.reader), self.clock.wall());
+            let done = tokio::task::spawn_blocking(move || {
+                let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+                reader.refresh();
+                assemble::assemble(spans, &mut reader, now)
+            });
+            let done = done.await;
             parts.push(done.map_err(|_| ArchiveError::Stopped)?);
             rest = later;
         }

@@ -65,7 +65,10 @@ pub(super) fn identify(
     resource: Attributes<'_>,
     item: Attributes<'_>,
 ) -> Option<(Arc<str>, Arc<str>, bool)> {
+    let rule = matching_rule(rules, resource, item);
+    // The operator's own rules win.
     if profile.agent_from_items
+        && rule.is_none()
         && !registered.is_empty()
         && let Some((project, agent)) = registered_agent(registered, resource, item)
     {
@@ -82,7 +85,7 @@ pub(super) fn identify(
         agent: from_items.then(|| name_in(item, &AGENT).or_else(|| inner(&litellm::AGENT_IN))).flatten(),
         project: name_in(item, &ITEM_PROJECT).or_else(|| from_items.then(|| inner(&litellm::PROJECT_IN)).flatten()),
     };
-    resolve(rules, resource, item, by_item, || {
+    resolve(rule, resource, by_item, || {
         if let Some((name, is_given)) =
             profile.default_agent_name.and_then(|name_of| name_of(item)).filter(|it| is_stable(&it.0))
         {
@@ -144,7 +147,8 @@ impl SenderIdentity {
         let folder = cwd.and_then(|cwd| cwd.rsplit(['/', '\\']).find(|part| !part.is_empty()));
         let fallback = || folder.filter(|name| is_stable(name)).map(|name| (Arc::from(name), false));
         let by_item = ItemNames { agent: None, project: None };
-        let named = resolve(rules, Attributes::new(&self.attributes), Attributes::new(&item), by_item, fallback);
+        let (resource, item) = (Attributes::new(&self.attributes), Attributes::new(&item));
+        let named = resolve(matching_rule(rules, resource, item), resource, by_item, fallback);
         named.map_or_else(|| (DEFAULT_PROJECT.into(), tool.into()), |(project, name, _)| (project, name))
     }
 }
@@ -158,22 +162,25 @@ struct ItemNames {
 /// The project and the name by the resource, else by the item, else by the first matching rule, else by `fallback`; and
 /// whether a person chose the name.
 fn resolve(
-    rules: &[AgentRule],
+    rule: Option<&AgentRule>,
     resource: Attributes<'_>,
-    item: Attributes<'_>,
     by_item: ItemNames,
     fallback: impl FnOnce() -> Option<(Arc<str>, bool)>,
 ) -> Option<(Arc<str>, Arc<str>, bool)> {
-    let rule = rules.iter().find(|rule| {
-        rule.r#match.iter().all(|(key, pattern)| {
-            text(item, key).or_else(|| text(resource, key)).is_some_and(|value| glob(pattern, &value))
-        })
-    });
     let given = name_in(resource, &AGENT).or(by_item.agent).or_else(|| rule.map(|it| Arc::from(&*it.agent)));
     let (name, is_given) = given.map(|name| (name, true)).or_else(fallback)?;
     let project = name_in(resource, &PROJECT).or(by_item.project);
     let project = project.or_else(|| rule.and_then(|it| it.project.as_deref()).map(Arc::from));
     is_name(&name, MAX_NAME).then(|| (project.unwrap_or_else(|| Arc::from(DEFAULT_PROJECT)), name, is_given))
+}
+
+/// The first rule of which all attributes match.
+fn matching_rule<'r>(rules: &'r [AgentRule], resource: Attributes<'_>, item: Attributes<'_>) -> Option<&'r AgentRule> {
+    rules.iter().find(|rule| {
+        rule.r#match.iter().all(|(key, pattern)| {
+            text(item, key).or_else(|| text(resource, key)).is_some_and(|value| glob(pattern, &value))
+        })
+    })
 }
 
 fn name_in(attributes: Attributes<'_>, keys: &[&str]) -> Option<Arc<str>> {

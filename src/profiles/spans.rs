@@ -16,7 +16,7 @@ use super::profile::{
     CACHE_CREATION_OF_INPUT, CACHE_READ_OF_INPUT, CALLS, COLUMNS, COST, Columns, INPUT, OPERATION, OUTPUT, Profile,
     REASONING_OF_OUTPUT, UsageColumn,
 };
-use super::registered::{RegisteredName, RegisteredNames};
+use super::registered::{NameFeed, RegisteredName, RegisteredNames};
 use super::scope::{ResourceIdentity, ScopeIdentity};
 use super::{gen_ai, identity, litellm};
 use crate::model::{
@@ -172,6 +172,16 @@ impl SpanReader {
             agents: HashMap::default(),
             registered: RegisteredNames::default(),
         }
+    }
+
+    /// Sets where names of registered agents come from.
+    pub fn set_registered(&mut self, names: NameFeed) {
+        self.registered = RegisteredNames::fed_by(names);
+    }
+
+    /// Takes the names of agents that registered since.
+    pub fn refresh(&mut self) {
+        self.registered.refresh();
     }
 
     /// Adds a registered agent; returns whether its name was not known.

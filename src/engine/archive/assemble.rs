@@ -9,10 +9,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::model::{
-    Capture, Run, RunFacts, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport, SpanStatus, SpanValue,
-    Time, TraceId,
+    Run, RunFacts, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport, SpanStatus, SpanValue, Time,
+    TraceId,
 };
-use crate::otlp::config::OtlpConfig;
 use crate::otlp::wire::{
     self, ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans, Status,
     string_attribute,
@@ -54,8 +53,7 @@ pub(super) struct Assembled {
 const TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 
 /// The runs of these spans.
-pub(super) fn assemble(spans: Vec<ArchivedSpan>, (otlp, capture): &(OtlpConfig, Capture), now: Time) -> Assembled {
-    let mut reader = SpanReader::new(otlp, *capture);
+pub(super) fn assemble(spans: Vec<ArchivedSpan>, reader: &mut SpanReader, now: Time) -> Assembled {
     let mut book = RunBook::new(TIMEOUT);
     let request = request(spans);
     let mut reports: Vec<SpanReport<'_>> = Vec::new();

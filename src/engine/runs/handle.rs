@@ -284,6 +284,9 @@ impl RunsHandle {
 
     /// With another place that runs are read from.
     pub fn with_archive(self, archive: Option<RunArchive>) -> Self {
+        if let Some(archive) = &archive {
+            archive.set_registered(self.names());
+        }
         Self { archive: archive.map(Arc::new), ..self }
     }
 
