@@ -410,6 +410,7 @@ impl RunBook {
             ..Run::new(id, agent, Arc::clone(&start.name), start.source, start.at)
         };
         if let Some(known) = self.known_start(start) {
+            self.add_report(now, known, &run);
             return &self.runs[&known].run;
         }
         if let Some(other) = self.reported_by_others(start) {

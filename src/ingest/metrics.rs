@@ -23,8 +23,7 @@ const MAX_LABELS: usize = 8;
 /// Longest value of a label, in bytes.
 const MAX_LABEL_VALUE: usize = 128;
 /// Labels of ours, of Prometheus, and of histograms.
-const RESERVED_LABELS: [&str; 8] =
-    ["project", "agent_name", "component", "job", "instance", "le", "quantile", "__name__"];
+const RESERVED_LABELS: [&str; 7] = ["project", "agent_name", "component", "job", "instance", "le", "quantile"];
 
 /// The custom metrics of one body.
 #[derive(Clone, Debug, Default)]
@@ -378,16 +377,19 @@ impl CustomDraft {
             return Err(conflict(format!("more than {MAX_LABELS} labels; send at most so many")));
         }
         self.labels.sort_unstable();
+        let kind = self.kind.unwrap_or(CustomKind::Gauge);
+        // A counter of an agent leaves with the agent, so that one for all metrics of the body is not meant for it.
+        let shared_ttl = shared.ttl.filter(|_| self.agent.is_none() || kind == CustomKind::Gauge);
         Ok(CustomUpdate {
             index: self.index,
             name: self.family,
-            kind: self.kind.unwrap_or(CustomKind::Gauge),
+            kind,
             labels: CustomLabels::from(self.labels),
             value: self.value,
             project: self.project.or_else(|| shared.project.clone()),
             agent: self.agent,
             component: self.component,
-            ttl: self.ttl.or(shared.ttl),
+            ttl: self.ttl.or(shared_ttl),
         })
     }
 }

@@ -259,8 +259,8 @@ families! {
         "Total number of events sent to all streams";
     STREAM_RESYNCS = Counter "lookout_stream_resyncs_total" []
         "Total number of times that a stream could not send all events, and its client was sent resync";
-    STREAMS_REFUSED = Counter "lookout_streams_refused_total" []
-        "Total number of streams refused because limits.streams was reached";
+    STREAMS_REJECTED = Counter "lookout_streams_rejected_total" []
+        "Total number of streams rejected because limits.streams was reached";
     CONFIG_RELOAD_SUCCESSFUL = Gauge "lookout_config_last_reload_successful" []
         "Whether the last configuration reload succeeded";
     CONFIG_RELOAD_SUCCESS = Gauge "lookout_config_last_reload_success_timestamp_seconds" []

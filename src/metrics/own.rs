@@ -89,7 +89,7 @@ pub struct SidecarMetrics {
     streams: Gauge,
     stream_events: Counter,
     stream_resyncs: Counter,
-    streams_refused: Counter,
+    streams_rejected: Counter,
     reload_successful: Gauge,
     reload_success: FloatGauge,
 }
@@ -247,7 +247,7 @@ impl SidecarMetrics {
 
     /// Counts a stream refused because of the limit.
     pub fn stream_refused(&self) {
-        self.streams_refused.inc();
+        self.streams_rejected.inc();
     }
 
     /// Records a load of the configuration at `now`, at startup or on a reload, and whether it succeeded.

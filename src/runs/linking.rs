@@ -1,5 +1,6 @@
 //! Which run a trace and its spans belong to: by roots, by the caller that metadata names, by session and time.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,10 +35,14 @@ impl RunBook {
             let run = trace.roots.get(&place.span).filter(|run| place.above.is_none() || **run != id);
             run.map(|run| (place.span, *run))
         };
+        let sessions = LazyCell::new(|| trace.sessions_below(&places));
         let mut roots: BTreeMap<SpanId, TraceId> = places.iter().filter_map(|place| keeps(&place)).collect();
         for place in &places {
             if !roots.contains_key(&place.span) {
-                roots.insert(place.span, self.run_of_root(&trace, id, place, &roots));
+                roots.insert(
+                    place.span,
+                    self.run_of_root(&trace, id, (place, |span| sessions.get(&span).cloned()), &roots),
+                );
             }
         }
         trace.roots = roots;
@@ -94,7 +99,7 @@ impl RunBook {
         &self,
         trace: &OpenTrace,
         id: TraceId,
-        place: &RootPlace,
+        (place, session_below): (&RootPlace, impl Fn(SpanId) -> Option<Arc<str>>),
         taken: &BTreeMap<SpanId, TraceId>,
     ) -> TraceId {
         let span = place.span;
@@ -108,7 +113,7 @@ impl RunBook {
         }
         let of_session = node.and_then(|node| {
             let own = || node.fields.session.clone();
-            self.explicit_run_of_session(node, &own().or_else(|| trace.session_below(span))?)
+            self.explicit_run_of_session(node, &own().or_else(|| session_below(span))?)
         });
         if let Some(run) = of_session.filter(|run| is_free(run)) {
             return run;

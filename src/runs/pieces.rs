@@ -86,19 +86,36 @@ impl RunBook {
         trace.last_at = now;
         self.resting.insert((now, start.trace));
         self.unsettled.insert(start.trace);
-        if let Some(open) = self.runs.get_mut(&run) {
-            let known = &mut open.run;
-            if known.session.as_deref().is_none_or(is_hook_session) {
-                known.session.clone_from(&own.session);
-            }
-            known.task = known.task.take().or_else(|| own.task.clone());
-            known.platform = known.platform.take().or_else(|| own.platform.clone());
-            known.facts = known.facts.or(own.facts);
-            let known = known.clone();
-            self.note_session(&known);
-        }
+        self.add_report(now, run, own);
         self.settle(now);
         self.touch(now, run);
+    }
+
+    /// Adds what another report says of a run where it is not known yet.
+    pub(super) fn add_report(&mut self, now: Time, run: TraceId, report: &Run) {
+        let Some(open) = self.runs.get_mut(&run) else { return };
+        let known = &mut open.run;
+        let before = (known.task.clone(), known.platform.clone(), known.facts);
+        known.task = known.task.take().or_else(|| report.task.clone());
+        known.platform = known.platform.take().or_else(|| report.platform.clone());
+        known.facts = known.facts.or(report.facts);
+        let is_changed = before != (known.task.clone(), known.platform.clone(), known.facts);
+        let has_session = known.session.as_deref().is_some_and(|session| !is_hook_session(session));
+        let session =
+            report.session.as_ref().filter(|session| !has_session && known.session.as_ref() != Some(*session));
+        if let Some(session) = session {
+            let of_hook = known.clone();
+            known.session = Some(Arc::clone(session));
+            let named = known.clone();
+            self.forget_session(&of_hook);
+            self.note_session(&named);
+            for inferred in self.inferred_runs_of_session(run) {
+                self.adopt(now, inferred, run);
+            }
+        }
+        if is_changed || session.is_some() {
+            self.touch(now, run);
+        }
     }
 
     /// Takes what the end of a report adds to a run that another report ended, or that its spans ended.

@@ -607,6 +607,56 @@ fn a_second_end_of_a_run_by_its_trace_changes_nothing() {
 }
 
 #[test]
+fn a_later_report_adds_what_the_first_one_did_not_know() {
+    let mut kept = Kept::new();
+    let session = "0123456789abcdef-session";
+    kept.add(at(1), in_session(call(70, 71, None, 1, 10), session));
+    let first = RunStart { source: RunSource::Pipe, ..started(50, None, 0) };
+    kept.book.start(at(1), &first);
+    kept.commit(at(1));
+    let facts = RunFacts::of_metadata(&serde_json::json!({"thread_length": 9}));
+    let (task, platform) = (Some("42".into()), Some("slack".into()));
+    let later = RunStart { session: Some(session.into()), task, platform, facts, ..first };
+    for _ in 0..2 {
+        assert_eq!(kept.book.start(at(2), &later).id, trace(50));
+        kept.commit(at(2));
+    }
+    // Calls of that session are its own, whenever they come.
+    kept.add(at(3), in_session(call(80, 81, None, 2, 20), session));
+    kept.commit(at(3));
+    let run = kept.book.run(trace(50)).expect("the run");
+    assert_eq!(
+        (run.session.as_deref(), run.task.as_deref(), run.platform.as_deref()),
+        (Some(session), Some("42"), Some("slack"))
+    );
+    assert_eq!((run.facts, run.totals.calls), (facts, 2));
+    kept.check();
+}
+
+#[test]
+fn each_root_without_a_session_has_that_of_the_first_span_beneath_it() {
+    let mut trace = trace::OpenTrace::default();
+    let mut names = Default::default();
+    for (id, parent, session, from) in [
+        (1, None, None, 0),
+        (2, Some(1), Some("later"), 5),
+        (3, Some(1), Some("first"), 3),
+        (4, None, None, 0),
+        (5, Some(3), Some("inner"), 4),
+    ] {
+        let mut report = call(9, id, parent, from, 1);
+        if let Some(session) = session {
+            report = in_session(report, session);
+        }
+        trace.insert(span_id(id), trace::Node::new(&report.span, None, None, &mut names));
+    }
+    let places = [1, 3, 4].map(|id| trace::RootPlace { span: span_id(id), above: None });
+    let below = trace.sessions_below(&places);
+    let of = |id| below.get(&span_id(id)).map(|session| session.to_string());
+    assert_eq!((of(1), of(3), of(4)), (Some("first".to_owned()), Some("inner".to_owned()), None));
+}
+
+#[test]
 fn a_hook_of_the_end_of_a_session_does_not_end_what_pipe_watches() {
     let session = "0123456789abcdef-session";
     let mut kept = Kept::new();

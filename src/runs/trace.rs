@@ -248,14 +248,26 @@ impl OpenTrace {
         self.ancestors(id).find_map(|(_, node)| node.agent.as_ref().filter(|agent| agent.is_named).map(Arc::clone))
     }
 
-    /// The session that a span beneath this one names: Codex' turns do not name it themselves.
-    pub(super) fn session_below(&self, span: SpanId) -> Option<Arc<str>> {
+    /// Of `places` the session that the first span beneath each names: Codex' turns do not name it themselves.
+    pub(super) fn sessions_below(&self, places: &[RootPlace]) -> BTreeMap<SpanId, Arc<str>> {
         if !self.has_session {
-            return None;
+            return BTreeMap::new();
         }
-        let named = self.nodes.iter().filter(|(_, node)| node.fields.session.is_some());
-        let below = named.filter(|(id, _)| self.ancestors(**id).any(|(above, _)| above == span));
-        below.min_by_key(|(id, node)| (node.started_at, **id)).and_then(|(_, node)| node.fields.session.clone())
+        let mut below: BTreeMap<SpanId, Option<&Arc<str>>> = places.iter().map(|place| (place.span, None)).collect();
+        let mut named: Vec<(u64, SpanId, &Arc<str>)> = self
+            .nodes
+            .iter()
+            .filter_map(|(id, node)| Some((node.started_at, *id, node.fields.session.as_ref()?)))
+            .collect();
+        named.sort_unstable();
+        for (_, id, session) in named {
+            for (above, _) in self.ancestors(id) {
+                if let Some(known) = below.get_mut(&above) {
+                    known.get_or_insert(session);
+                }
+            }
+        }
+        below.into_iter().filter_map(|(span, session)| Some((span, Arc::clone(session?)))).collect()
     }
 
     /// The spans that begin a run: those that are marked, and have no root of the same agent above them. Topmost first,

@@ -12,22 +12,23 @@ use serde_json::{Value, json};
 
 use super::HandlerState;
 use super::error::{ApiError, json as json_answer};
-use super::runs::{MAX_TEXT, bad, body, error_text, outcome, tokens, trace_id};
+use super::runs::{MAX_TEXT, OutcomeFields, bad, body, cost, error_text, outcome, tokens, trace_id};
 use crate::engine::runs::ReportedRun;
 use crate::model::registry::project_of_id;
 use crate::model::{
-    AgentIdentity, DEFAULT_PROJECT, RunFacts, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport,
-    SpanStatus, Time, TraceId,
+    AgentIdentity, DEFAULT_PROJECT, InputKind, RejectReason, Rejected, RunSource, RunStatus, Span, SpanField, SpanId,
+    SpanKind, SpanReport, SpanStatus, Time, TraceId,
 };
-use crate::runs::{RunEnd, RunStart};
+use crate::runs::RunStart;
 use crate::text::{clean, is_name};
 
 /// Most spans of one report.
 const MAX_SPANS: usize = 5_000;
 /// Longest name of an agent, in bytes.
 const MAX_NAME: usize = 256;
-/// The id of the topmost span of a reported run.
-const ROOT: u64 = 1;
+/// Most rejected spans that an answer lists.
+const MAX_REJECTED: usize = 100;
+const ROOT: SpanId = SpanId::REPORTED_ROOT;
 
 /// The body of `POST /api/traces`. What is not known is ignored.
 #[derive(Debug, Deserialize)]
@@ -48,22 +49,15 @@ struct ReportRequest {
     #[serde(default)]
     platform: Option<String>,
     #[serde(default)]
-    spans: Vec<ReportedSpan>,
+    spans: Vec<Value>,
     #[serde(default)]
     ended_at: Option<String>,
-    #[serde(default)]
-    status: Option<String>,
-    #[serde(default)]
-    error: Option<Value>,
-    #[serde(default)]
-    tokens: Option<Value>,
-    #[serde(default)]
-    cost_usd: Option<f64>,
-    #[serde(default)]
-    metadata: Option<Value>,
+    #[serde(flatten)]
+    outcome: OutcomeFields,
 }
 
-/// A span of a report.
+/// A span of a report. What it needs: `span_id`, `name` and `started_at`; a value of another type than it should have is
+/// none.
 #[derive(Debug, Deserialize)]
 struct ReportedSpan {
     span_id: String,
@@ -71,35 +65,43 @@ struct ReportedSpan {
     parent_span_id: Option<String>,
     name: String,
     #[serde(default)]
-    kind: Option<String>,
+    kind: Value,
     started_at: String,
     #[serde(default)]
-    duration_ms: f64,
+    duration_ms: Value,
     #[serde(default)]
-    status: Option<String>,
+    status: Value,
     #[serde(default)]
     error: Option<Value>,
     #[serde(default)]
-    model: Option<String>,
+    model: Value,
     #[serde(default)]
-    provider: Option<String>,
+    provider: Value,
     #[serde(default)]
     tokens: Option<Value>,
     #[serde(default)]
-    cost_usd: Option<f64>,
+    cost_usd: Value,
 }
 
 /// `POST /api/traces`.
 pub(super) async fn report(State(shared): State<HandlerState>, request: Request<Body>) -> Result<Response, ApiError> {
     let given: ReportRequest = body(&shared, request).await?;
-    let run = shared.context.runs.report_run(reported(given)?).await?;
-    Ok(json_answer(StatusCode::OK, json!({"run_id": run.id, "status": run.status}).to_string()))
+    let (report, rejected) = reported(given)?;
+    let run = shared.context.runs.report_run(report).await?;
+    let mut answer = json!({"run_id": run.id, "status": run.status});
+    if !rejected.is_empty() {
+        shared.context.own.rejected(InputKind::Runs, RejectReason::Value, rejected.len() as u64);
+        answer["rejected"] = json!(rejected.get(..MAX_REJECTED).unwrap_or(&rejected));
+    }
+    Ok(json_answer(StatusCode::OK, answer.to_string()))
 }
 
-fn reported(given: ReportRequest) -> Result<ReportedRun, ApiError> {
+/// The run that is reported, and spans that can't be read.
+fn reported(given: ReportRequest) -> Result<(ReportedRun, Vec<Rejected>), ApiError> {
     if given.spans.len() > MAX_SPANS {
         return Err(bad(format!(
-            "a report has at most {MAX_SPANS} spans; send the rest in another one of the same run"
+            "{} spans; a report has at most {MAX_SPANS}: send the rest in another one of the same run",
+            given.spans.len()
         )));
     }
     let id = trace_id(&given.run_id)?;
@@ -117,24 +119,34 @@ fn reported(given: ReportRequest) -> Result<ReportedRun, ApiError> {
     let text = |given: Option<String>| {
         given.map(|text| Arc::<str>::from(&*clean(&text, MAX_TEXT))).filter(|text| !text.is_empty())
     };
-    let facts = given.metadata.as_ref().map(RunFacts::of_metadata).unwrap_or_default();
-    let end = match (given.ended_at.as_deref(), given.status.as_deref()) {
+    let facts = given.outcome.facts();
+    let end = match (given.ended_at.as_deref(), given.outcome.status.as_deref()) {
         (None, None | Some("running")) => None,
-        (ended_at, status) => Some(RunEnd {
-            status: status.map_or(Ok(RunStatus::Ok), outcome)?,
-            error: error_text(given.error.as_ref()),
-            tokens: given.tokens.as_ref().and_then(tokens),
-            cost_usd: cost(given.cost_usd),
-            facts,
-            at: time("ended_at", ended_at.ok_or_else(|| bad("`ended_at` is missing; a run that ended has one"))?)?,
-        }),
+        (ended_at, _) => {
+            let ended_at = ended_at.ok_or_else(|| bad("`ended_at` is missing; a run that ended has one"))?;
+            Some(given.outcome.end(time("ended_at", ended_at)?)?)
+        }
     };
-    let spans = given.spans.into_iter().map(|span| span_of(id, &agent, span)).collect::<Result<_, _>>()?;
+    let (mut spans, mut rejected) = (Vec::with_capacity(given.spans.len()), Vec::new());
+    for (index, span) in given.spans.into_iter().enumerate() {
+        let name = span.get("name").and_then(Value::as_str).map(|name| clean(name, MAX_TEXT).into_owned());
+        match span_of(id, &agent, span) {
+            Ok(span) => spans.push(span),
+            Err(error) => rejected.push(Rejected {
+                list: "spans",
+                index: Some(index),
+                name: name.unwrap_or_default(),
+                field: "",
+                reason: RejectReason::Value,
+                error,
+            }),
+        }
+    }
     let name = text(given.name).unwrap_or_else(|| Arc::clone(&agent.agent));
     let start = RunStart {
         id,
         trace: id,
-        span: root()?,
+        span: ROOT,
         above: None,
         agent,
         name,
@@ -146,53 +158,43 @@ fn reported(given: ReportRequest) -> Result<ReportedRun, ApiError> {
         facts,
         at,
     };
-    Ok(ReportedRun { start, spans, end })
-}
-
-fn root() -> Result<SpanId, ApiError> {
-    SpanId::from_slice(&ROOT.to_be_bytes()).ok_or_else(|| bad("no id"))
+    Ok((ReportedRun { start, spans, end }, rejected))
 }
 
 fn time(key: &str, text: &str) -> Result<Time, ApiError> {
     Time::parse(text).ok_or_else(|| bad(format!("`{key}` is not a time; use one such as 2026-11-21T02:00:00Z")))
 }
 
-fn cost(given: Option<f64>) -> Option<f64> {
-    given.filter(|cost| cost.is_finite() && *cost >= 0.0)
-}
-
-fn span_of(trace: TraceId, agent: &Arc<AgentIdentity>, given: ReportedSpan) -> Result<SpanReport<'static>, ApiError> {
-    let id = |text: &str| SpanId::parse(text).ok_or_else(|| bad("invalid span id; use 16 hexadecimal digits"));
-    let (own, root) = (id(&given.span_id)?, root()?);
-    if own == root {
-        return Err(bad(format!("the span id {root} is that of the run itself; use another one")));
-    }
-    let kind = match given.kind.as_deref() {
-        None => SpanKind::Other,
-        Some(word) => {
-            let kinds = SpanKind::ALL.into_iter().find(|kind| kind.as_str() == word);
-            kinds
-                .ok_or_else(|| bad(format!("unknown kind `{word}`; use agent, llm, tool, retrieval, wait or other")))?
-        }
+fn span_of(trace: TraceId, agent: &Arc<AgentIdentity>, given: Value) -> Result<SpanReport<'static>, String> {
+    let given = ReportedSpan::deserialize(given).map_err(|error| error.to_string())?;
+    let id = |text: &str| {
+        let message = || format!("invalid span id `{}`; use 16 hexadecimal digits", clean(text, 40));
+        SpanId::parse(text).ok_or_else(message)
     };
-    let started = time("started_at", &given.started_at)?;
+    let own = id(&given.span_id)?;
+    if own == ROOT {
+        return Err(format!("the span id {ROOT} is that of the run itself; use another one"));
+    }
+    let word = given.kind.as_str().unwrap_or_default();
+    let kind = SpanKind::ALL.into_iter().find(|kind| kind.as_str() == word).unwrap_or(SpanKind::Other);
+    let started = time("started_at", &given.started_at).map_err(|error| error.message)?;
     let nanos = u64::try_from(started.as_millis()).unwrap_or(0).saturating_mul(1_000_000);
     let owned = |text: &str| -> Cow<'static, str> { Cow::Owned(clean(text, MAX_TEXT).into_owned()) };
     let mut span = Span::new(trace, own, owned(&given.name), nanos);
-    span.parent = Some(given.parent_span_id.as_deref().map_or(Ok(root), id)?);
+    span.parent = Some(given.parent_span_id.as_deref().map_or(Ok(ROOT), id)?);
     span.kind = kind;
     span.source = RunSource::Pipe;
     // Saturates; what is no duration is none.
-    span.duration = Some((given.duration_ms.max(0.0) * 1e6) as u64);
+    span.duration = Some((given.duration_ms.as_f64().unwrap_or(0.0).max(0.0) * 1e6) as u64);
     let error = error_text(given.error.as_ref());
-    span.status = match given.status.as_deref().map(outcome).transpose()? {
+    span.status = match given.status.as_str().and_then(|word| outcome(word).ok()) {
         Some(RunStatus::Error) => SpanStatus::Error,
         None if error.is_some() => SpanStatus::Error,
         Some(_) => SpanStatus::Ok,
         None => SpanStatus::Unset,
     };
-    let model = given.model.filter(|_| kind == SpanKind::Llm);
-    let provider = given.provider.filter(|_| kind == SpanKind::Llm);
+    let of_call = |value: &Value| value.as_str().filter(|_| kind == SpanKind::Llm).map(ToOwned::to_owned);
+    let (model, provider) = (of_call(&given.model), of_call(&given.provider));
     let tool = (kind == SpanKind::Tool).then(|| span.name.to_string());
     for (field, value) in [
         (SpanField::Model, model.map(|name| crate::text::names::model(&name).into_owned())),
@@ -203,7 +205,7 @@ fn span_of(trace: TraceId, agent: &Arc<AgentIdentity>, given: ReportedSpan) -> R
         span.fields.extend(value.filter(|value| !value.is_empty()).map(|value| (field, owned(&value))));
     }
     span.tokens = given.tokens.as_ref().and_then(tokens);
-    span.cost_usd = cost(given.cost_usd);
+    span.cost_usd = cost(given.cost_usd.as_f64());
     Ok(SpanReport { span, agent: Some(Arc::clone(agent)), caller: None, run: None, response: None, call: None })
 }
 
@@ -211,7 +213,7 @@ fn span_of(trace: TraceId, agent: &Arc<AgentIdentity>, given: ReportedSpan) -> R
 mod tests {
     use super::*;
 
-    fn read(body: Value) -> Result<ReportedRun, String> {
+    fn read(body: Value) -> Result<(ReportedRun, Vec<Rejected>), String> {
         let given = serde_json::from_value(body).map_err(|error| error.to_string())?;
         reported(given).map_err(|error| error.message)
     }
@@ -227,7 +229,8 @@ mod tests {
                     "error": "exit code 1"},
             ],
         });
-        let run = read(whole.clone()).expect("a run");
+        let (run, rejected) = read(whole.clone()).expect("a run");
+        assert!(rejected.is_empty(), "{rejected:?}");
         assert_eq!((&*run.start.agent.project, &*run.start.name), ("default", "builder"));
         let end = run.end.expect("an end");
         assert_eq!((end.status, end.tokens, end.cost_usd), (RunStatus::Ok, Some([3, 4, 0, 0, 0]), Some(0.5)));
@@ -243,15 +246,49 @@ mod tests {
             ("/run_id", json!("x"), "invalid id"),
             ("/agent_name", json!("a\nb"), "agent_name must be a name"),
             ("/started_at", json!("yesterday"), "`started_at` is not a time"),
-            ("/spans/0/span_id", json!("0000000000000001"), "is that of the run itself"),
-            ("/spans/0/kind", json!("magic"), "unknown kind `magic`"),
             ("/ended_at", json!(7), "invalid type"),
         ] {
             assert!(with(path, value).contains(message), "{path}: {message}");
         }
         let open = json!({"run_id": id, "agent_name": "builder", "started_at": from});
-        assert!(read(open).expect("a run").end.is_none());
+        assert!(read(open).expect("a run").0.end.is_none());
         let endless = json!({"run_id": id, "agent_name": "builder", "started_at": from, "status": "ok"});
         assert!(read(endless).expect_err("no end").contains("`ended_at` is missing"));
+    }
+
+    #[test]
+    fn one_bad_span_costs_itself() {
+        let from = "2026-11-21T02:00:00Z";
+        let span = |id: &str, more: Value| {
+            let mut span = json!({"span_id": id, "name": "Bash", "started_at": from, "kind": "tool"});
+            span.as_object_mut().expect("an object").extend(more.as_object().expect("fields").clone());
+            span
+        };
+        let (run, rejected) = read(json!({
+            "run_id": "4bf92f3577b34da6a3ce929d0e0e4736", "agent_name": "builder", "started_at": from, "spans": [
+                span("00000000000000a1", json!({"kind": "chain", "model": 5, "duration_ms": null, "status": "odd"})),
+                span("0000000000000001", json!({})),
+                span("6ba7b810-9dad-11d1-80b4-00c04fd430c8", json!({})),
+                span("00000000000000a2", json!({"started_at": "soon"})),
+                span("00000000000000a3", json!({"name": ["x"]})),
+                17,
+                span("00000000000000a4", json!({"kind": "llm", "model": "gpt-4o", "cost_usd": "much"})),
+            ],
+        }))
+        .expect("a run");
+        let kinds: Vec<_> = run.spans.iter().map(|report| (report.span.kind, report.span.cost_usd)).collect();
+        assert_eq!(kinds, [(SpanKind::Other, None), (SpanKind::Llm, None)]);
+        assert_eq!(run.spans[1].span.field(SpanField::Model), Some("gpt-4o"));
+        let shown: Vec<_> = rejected.iter().map(|it| (it.index.expect("an index"), it.error.as_str())).collect();
+        assert_eq!(
+            shown,
+            [
+                (1, "the span id 0000000000000001 is that of the run itself; use another one"),
+                (2, "invalid span id `6ba7b810-9dad-11d1-80b4-00c04fd430c8`; use 16 hexadecimal digits"),
+                (3, "`started_at` is not a time; use one such as 2026-11-21T02:00:00Z"),
+                (4, "invalid type: sequence, expected a string"),
+                (5, "invalid type: integer `17`, expected struct ReportedSpan"),
+            ]
+        );
     }
 }

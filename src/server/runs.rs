@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::HandlerState;
 use super::connections::Connection;
 use super::error::{ApiError, json as json_answer};
+use crate::decode::lenient::LenientBody;
 use crate::engine::archive::{ArchiveError, ArchivedAgents};
 use crate::engine::runs::{PriceList, RunsError};
 use crate::model::{
@@ -280,8 +281,15 @@ struct StartRequest {
 struct EndRequest {
     #[serde(alias = "run_id")]
     trace_id: String,
+    #[serde(flatten)]
+    outcome: OutcomeFields,
+}
+
+/// How a run ended, and what it used.
+#[derive(Debug, Deserialize)]
+pub(super) struct OutcomeFields {
     #[serde(default)]
-    status: Option<String>,
+    pub(super) status: Option<String>,
     #[serde(default)]
     error: Option<Value>,
     #[serde(default)]
@@ -292,12 +300,38 @@ struct EndRequest {
     metadata: Option<Value>,
 }
 
+impl OutcomeFields {
+    /// What was reported besides calls.
+    pub(super) fn facts(&self) -> RunFacts {
+        self.metadata.as_ref().map(RunFacts::of_metadata).unwrap_or_default()
+    }
+
+    /// The end at `at`; one with an error and no status failed.
+    pub(super) fn end(&self, at: Time) -> Result<RunEnd, ApiError> {
+        let error = error_text(self.error.as_ref());
+        let status = match self.status.as_deref() {
+            None if error.is_some() => RunStatus::Error,
+            None => RunStatus::Ok,
+            Some(word) => outcome(word)?,
+        };
+        let (tokens, cost_usd) = (self.tokens.as_ref().and_then(tokens), cost(self.cost_usd));
+        Ok(RunEnd { status, error, tokens, cost_usd, facts: self.facts(), at })
+    }
+}
+
+/// A cost that may be added up.
+pub(super) fn cost(given: Option<f64>) -> Option<f64> {
+    given.filter(|cost| cost.is_finite() && *cost >= 0.0)
+}
+
+/// The body of a request, read as leniently as that of a push.
 pub(super) async fn body<T: serde::de::DeserializeOwned>(
     shared: &HandlerState,
     request: Request<Body>,
 ) -> Result<T, ApiError> {
     let body = shared.context.bodies.read(request).await?;
-    serde_json::from_slice(&body).map_err(|error| bad(format!("invalid body: {error}")))
+    let body = LenientBody::new(&body);
+    body.read(|text| serde_json::from_str(text)).map_err(|error| bad(format!("invalid body: {error}")))
 }
 
 /// Random bytes for ids that are not guessed.
@@ -389,16 +423,7 @@ async fn begin(
 pub(super) async fn end(State(shared): State<HandlerState>, request: Request<Body>) -> Result<Response, ApiError> {
     let given: EndRequest = body(&shared, request).await?;
     let id = trace_id(&given.trace_id)?;
-    let status = match given.status.as_deref() {
-        None if given.error.as_ref().is_some_and(|error| !error.is_null()) => RunStatus::Error,
-        None => RunStatus::Ok,
-        Some(word) => outcome(word)?,
-    };
-    let error = error_text(given.error.as_ref());
-    let cost_usd = given.cost_usd.filter(|cost| cost.is_finite() && *cost >= 0.0);
-    let at = shared.context.clock.wall();
-    let facts = given.metadata.as_ref().map(RunFacts::of_metadata).unwrap_or_default();
-    let end = RunEnd { status, error, tokens: given.tokens.as_ref().and_then(tokens), cost_usd, facts, at };
+    let end = given.outcome.end(shared.context.clock.wall())?;
     let run = shared.context.runs.end(id, end).await?;
     Ok(json_answer(StatusCode::OK, view::run(&run).to_string()))
 }

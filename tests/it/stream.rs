@@ -295,7 +295,7 @@ fn limits() {
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("10")), "{}", answer.text());
     assert_eq!(answer.json()["error"], "too many streams are open; see limits.streams");
     assert_eq!(metric(&lookout, "lookout_streams"), Some(3.0));
-    assert_eq!(metric(&lookout, "lookout_streams_refused_total"), Some(1.0));
+    assert_eq!(metric(&lookout, "lookout_streams_rejected_total"), Some(1.0));
     // Streams do not take the places of connections, and no connection takes the place of a stream.
     for _ in 0..2 {
         let idle: Vec<TcpStream> = (0..4).filter_map(|_| TcpStream::connect(lookout.address()).ok()).collect();

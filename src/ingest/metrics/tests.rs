@@ -53,6 +53,11 @@ fn a_body_is_one_metric_a_list_or_an_object_of_them() {
         &["shop/db open_connections gauge [] 7", "shop/db jobs counter [] 3"],
     );
     check("[]", &[]);
+    // One for all metrics is not meant for counters of agents.
+    let shared =
+        r#"{"agent": "w", "ttl": "5m", "metrics": [{"name": "a", "value": 1}, {"name": "b_total", "value": 1}]}"#;
+    let ttls: Vec<_> = decode_metrics(shared).expect("a body").metrics.iter().map(|metric| metric.ttl).collect();
+    assert_eq!(ttls, [Some(Duration::from_secs(300)), None]);
     let ttl = decode_metrics(r#"{"name": "a", "value": 1, "ttl": 90}"#).expect("a body").metrics[0].ttl;
     assert_eq!(ttl, Some(Duration::from_secs(90)));
 }

@@ -51,7 +51,7 @@ impl SidecarMetrics {
         let streams = add(&mut registry, &names::STREAMS, Gauge::default());
         let stream_events = add(&mut registry, &names::STREAM_EVENTS, Counter::default());
         let stream_resyncs = add(&mut registry, &names::STREAM_RESYNCS, Counter::default());
-        let streams_refused = add(&mut registry, &names::STREAMS_REFUSED, Counter::default());
+        let streams_rejected = add(&mut registry, &names::STREAMS_REJECTED, Counter::default());
         let reload_successful = add(&mut registry, &names::CONFIG_RELOAD_SUCCESSFUL, Gauge::default());
         let reload_success = add(&mut registry, &names::CONFIG_RELOAD_SUCCESS, FloatGauge::default());
         let own = Self {
@@ -87,7 +87,7 @@ impl SidecarMetrics {
             streams,
             stream_events,
             stream_resyncs,
-            streams_refused,
+            streams_rejected,
             reload_successful,
             reload_success,
         };
