@@ -85,6 +85,8 @@ pub struct AccessState {
     key_file: Option<PathBuf>,
     signer: OnceLock<SessionSigner>,
     logins: LoginLimiter,
+    /// The same for tokens of links: a wrong one does not keep others from signing in.
+    links: LoginLimiter,
     /// What was logged already: that lookout's own token gives access, and that a stranger named a user.
     own_token_logged: OnceLock<()>,
     stranger_logged: OnceLock<()>,
@@ -103,6 +105,7 @@ impl AccessState {
             key_file: None,
             signer: OnceLock::new(),
             logins: LoginLimiter::default(),
+            links: LoginLimiter::default(),
             own_token_logged: OnceLock::new(),
             stranger_logged: OnceLock::new(),
         }
@@ -564,16 +567,18 @@ impl AccessRules {
     ) -> Result<(), ApiError> {
         self.check_source(request, ends.local)?;
         let state = &self.state;
-        if let Err(wait) = state.logins.begin(state.clock.now(), ends.peer) {
-            let message = format!("too many unknown tokens from this address; try again in {} s", wait.as_secs() + 1);
-            return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, message));
+        // Not counted before: many screens may open the link at once.
+        if let Some(wait) = state.links.wait(state.clock.now(), ends.peer) {
+            let message = format!("too many unknown links from this address; try again in {} s", wait.as_secs() + 1);
+            let header = Some((header::RETRY_AFTER, "60"));
+            return Err(ApiError { header, ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, message) });
         }
         self.renew_for(self.shares.iter(), given.as_bytes()).await;
         let is_ours = self.shares.iter().fold(false, |found, share| found | share.is(given.as_bytes()));
         if !is_ours || given.trim().is_empty() {
+            state.links.begin(state.clock.now(), ends.peer).ok();
             return Err(forbidden("unknown link; ask for a new one"));
         }
-        state.logins.succeeded(ends.peer);
         Ok(())
     }
 

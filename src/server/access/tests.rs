@@ -2,7 +2,7 @@
 
 use super::super::routes::RouteMatch;
 use super::*;
-use crate::config::server::TokenConfig;
+use crate::config::server::{ProxyConfig, TokenConfig};
 use crate::secret::Secret;
 
 fn config(tokens: &[(Role, &str)], loopback: Option<Role>) -> Config {
@@ -291,4 +291,116 @@ async fn a_changed_token_file_takes_effect_at_once() {
         let headers = [("authorization", &*value)];
         assert_eq!(status(&access, "GET", "/api/status", &headers), expected, "{held:?}");
     }
+}
+
+/// Access rules at this address and time, with what is configured in addition.
+fn access_at(address: &str, clock: &Clock, adjust: impl FnOnce(&mut Config)) -> AccessRules {
+    let mut config = config(&[(Role::Read, "r"), (Role::Ingest, "i"), (Role::Admin, "a")], None);
+    adjust(&mut config);
+    let state = Arc::new(AccessState::in_memory(clock.clone()));
+    AccessRules::new(&config, address.parse().expect("address"), &state).expect("access")
+}
+
+fn noon() -> Clock {
+    Clock::at(crate::model::Time::from_millis(1_796_000_000_000))
+}
+
+const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
+
+/// The cookie of a new session, `name=value`.
+async fn session(access: &AccessRules, token: &str) -> String {
+    let cookie = access.sign_in(token, PEER).await.expect("a session");
+    cookie.split(';').next().expect("a cookie").to_owned()
+}
+
+#[tokio::test]
+async fn a_session_has_the_role_of_its_token_until_it_expires() {
+    let clock = noon();
+    let access = access_at("127.0.0.1:9797", &clock, |_| ());
+    let page = [("origin", "http://127.0.0.1:9797"), ("host", "127.0.0.1:9797"), ("x-lookout", "page")];
+    for (token, read, ingest, admin) in [("r", 200, 403, 403), ("i", 200, 200, 403), ("a", 200, 200, 200)] {
+        let cookie = session(&access, token).await;
+        for (method, path, expected) in [
+            ("GET", "/api/status", read),
+            ("HEAD", "/", read),
+            ("GET", "/metrics", read),
+            ("POST", "/api/state", ingest),
+            ("POST", "/v1/logs", ingest),
+            ("POST", "/api/silences", admin),
+            ("DELETE", "/api/silences/x", admin),
+            ("PATCH", "/agents/x", admin),
+            ("POST", "/-/reload", admin),
+        ] {
+            let is_read = ["GET", "HEAD"].contains(&method);
+            let all = [&[("cookie", &*cookie)][..], &page].concat();
+            assert_eq!(status(&access, method, path, &all), expected, "{token} {method} {path}");
+            // Without our own Origin or the header of the page, only reading is allowed.
+            for left_out in ["origin", "x-lookout"] {
+                let headers: Vec<_> = all.iter().copied().filter(|(name, _)| *name != left_out).collect();
+                let without = if is_read { expected } else { 403 };
+                assert_eq!(
+                    status(&access, method, path, &headers),
+                    without,
+                    "{token} {method} {path} without {left_out}"
+                );
+            }
+        }
+    }
+    let cookie = session(&access, "a").await;
+    let headers = [("cookie", &*cookie)];
+    clock.advance(sessions::LIFETIME - Duration::from_secs(1));
+    assert_eq!(status(&access, "GET", "/api/status", &headers), 200);
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(status(&access, "GET", "/api/status", &headers), 401);
+}
+
+#[tokio::test]
+async fn failed_logins_are_limited_by_the_clock() {
+    let clock = noon();
+    let access = access_at("127.0.0.1:9797", &clock, |_| ());
+    for _ in 0..10 {
+        assert_eq!(access.sign_in("wrong", PEER).await, Err(SignInError::Unknown));
+    }
+    assert_eq!(access.sign_in("a", PEER).await, Err(SignInError::TooMany(Duration::from_secs(60))));
+    assert!(access.sign_in("a", IpAddr::from([10, 0, 0, 8])).await.is_ok(), "another address");
+    clock.advance(Duration::from_secs(60));
+    assert!(access.sign_in("a", PEER).await.is_ok());
+    for nothing in ["", " ", "\n", "A", "a a"] {
+        assert_eq!(access.sign_in(nothing, PEER).await, Err(SignInError::Unknown), "{nothing:?}");
+    }
+}
+
+#[test]
+fn only_a_proxy_names_users() {
+    let access = access_at("0.0.0.0:9797", &noon(), |config| {
+        config.auth.proxy = Some(ProxyConfig {
+            from: vec!["10.0.0.7".to_owned()],
+            user_header: "x-user".to_owned(),
+            role_header: Some("x-role".to_owned()),
+            default_role: None,
+        });
+    });
+    let ask = |peer: [u8; 4], headers: &[(&'static str, &str)], method: &str, path: &str| {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).expect("a request");
+        let needs = RouteMatch::of(request.method(), request.uri().path()).requirement;
+        let ends = RequestEnds { peer: peer.into(), local: [10, 0, 0, 1].into() };
+        access.check(&request, needs, ends).map(|caller| caller.name(None)).map_err(|error| error.status.as_u16())
+    };
+    let (ann, admin) = (("x-user", "ann"), ("x-role", "admin"));
+    let (proxy, stranger) = ([10, 0, 0, 7], [10, 0, 0, 8]);
+    assert_eq!(ask(proxy, &[ann, admin], "POST", "/-/reload"), Ok("ann".to_owned()));
+    assert_eq!(ask(proxy, &[ann], "GET", "/api/status"), Err(403), "no role");
+    assert_eq!(ask(proxy, &[admin], "GET", "/api/status"), Err(401), "no user");
+    for peer in [stranger, [127, 0, 0, 1], [10, 0, 0, 1]] {
+        assert_eq!(ask(peer, &[ann, admin], "GET", "/api/status"), Err(401), "{peer:?}");
+        assert_eq!(ask(peer, &[ann, admin], "POST", "/v1/logs"), Err(401), "{peer:?}");
+    }
+    // Its token says who a program is.
+    let with_token = [ann, admin, ("authorization", "Bearer r")];
+    assert_eq!(ask(proxy, &with_token, "POST", "/-/reload"), Err(403));
+    assert_eq!(ask(stranger, &with_token, "GET", "/api/status"), Ok("token t0".to_owned()));
 }
