@@ -1,9 +1,11 @@
 """Reports the messages of a Vanna 2 agent to lookout as runs, with its calls and tools as spans over OTLP.
 
   pip install vanna opentelemetry-sdk opentelemetry-exporter-otlp-proto-http
-  agent = Agent(..., observability_provider=LookoutProvider("stock"))
+  provider = LookoutProvider("stock")
+  agent = Agent(llm_service=provider.counting(OpenAILlmService(...)), observability_provider=provider, ...)
 
-Vanna's spans have no parents: each gets the one that was open when it began. They carry no prompts and no answers.
+Vanna's spans have no parents: each gets the one that was open when it began. They do not say what a call used: `counting`
+adds the tokens of answers that are not streamed. Neither prompts nor answers are sent.
 """
 
 import contextvars
@@ -17,6 +19,24 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from vanna.core.observability import ObservabilityProvider, Span
 
 KEPT = ("conversation_id", "model", "tool", "success", "tool_iterations", "hit_tool_limit")
+
+
+# As the SDKs of OpenAI and Anthropic name them.
+USED = {"input_tokens": ("prompt_tokens", "input_tokens"), "output_tokens": ("completion_tokens", "output_tokens")}
+
+
+class CountedLlm:
+    def __init__(self, service, provider):
+        self._service = service
+        self._provider = provider
+
+    def __getattr__(self, name):
+        return getattr(self._service, name)
+
+    async def send_request(self, request):
+        response = await self._service.send_request(request)
+        self._provider.used(response.usage or {})
+        return response
 
 
 class LookoutProvider(ObservabilityProvider):
@@ -49,6 +69,17 @@ class LookoutProvider(ObservabilityProvider):
 
     async def record_metric(self, name, value, unit="", tags=None):
         pass
+
+    def counting(self, llm_service):
+        """The same service, whose calls say what they used."""
+        return CountedLlm(llm_service, self)
+
+    def used(self, usage):
+        call = next((span for span in reversed(self._open.get()) if span.is_recording()), None)
+        for kind, keys in USED.items():
+            count = next((usage[key] for key in keys if usage.get(key) is not None), None)
+            if call and count is not None:
+                call.set_attribute(f"gen_ai.usage.{kind}", count)
 
     def _note(self, span, attributes):
         for key, value in (attributes or {}).items():

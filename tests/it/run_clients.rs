@@ -105,12 +105,20 @@ class Span:
         "main.py",
         "
 import asyncio
+from types import SimpleNamespace
 from vanna_runs import LookoutProvider
+
+class Llm:
+    model = 'gpt-4o-mini'
+    async def send_request(self, request):
+        return SimpleNamespace(usage={'prompt_tokens': 120, 'completion_tokens': 16, 'total_tokens': 136})
 
 async def main():
     provider = LookoutProvider('stock')
+    llm = provider.counting(Llm())
     message = await provider.create_span('agent.send_message', {'conversation_id': 'conversation-of-a-user'})
     call = await provider.create_span('llm.request', {'model': 'gpt-4o-mini', 'prompt': 'How many apples?'})
+    await llm.send_request({'messages': ['How many apples?'], 'model': llm.model})
     await provider.end_span(call)
     tool = await provider.create_span('agent.tool.execute', {'tool': 'run_sql', 'success': True})
     await provider.end_span(tool)
@@ -131,6 +139,7 @@ asyncio.run(main())
     let ended = eventually("the run", || Some(run(&lookout, "")).filter(|run| run["name"] == "agent.send_message"));
     assert_eq!([&ended["agent_name"], &ended["session_id"]], ["stock", "conversation-of-a-user"]);
     assert_eq!([&ended["calls"], &ended["tools"]], [1, 1]);
+    assert_eq!([&ended["tokens"]["input"], &ended["tokens"]["output"]], [120, 16]);
     let tree = lookout.get(&format!("/api/traces/{}", ended["run_id"].as_str().expect("an id"))).json();
     assert_eq!(tree["tree"][0]["children"].as_array().map(Vec::len), Some(2), "they are below the message: {tree}");
     assert!(!tree.to_string().contains("apples"));
