@@ -188,7 +188,7 @@ fn names_exist() {
         }
         if let Some((level, rest)) = word(rule, "record").split_once(':') {
             let parts = rest.split(':').count();
-            if parts != 2 || !["agent", "project", "fleet"].contains(&level) {
+            if parts != 2 || !["agent", "platform", "project", "fleet"].contains(&level) {
                 wrong.push(format!("`{}` is not named level:metric:operations", word(rule, "record")));
             }
         }
