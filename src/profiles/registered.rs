@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most ids that are kept; the registry has room for as many agents.
 const MAX_NAMES: usize = 100_000;
-/// Most names that are published, agents that were named anew included.
+/// Most names that are published, agents that were renamed included.
 const MAX_PUBLISHED: usize = 2 * MAX_NAMES;
 
 /// A registered agent: its id, its project and its name.
