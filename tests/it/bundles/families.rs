@@ -28,7 +28,9 @@ pub(super) fn labels_of(name: &str) -> Option<Vec<&'static str>> {
 pub(super) fn values_of(metric: &str, label: &str) -> Option<Vec<&'static str>> {
     Some(match (label, metric) {
         ("status", "orchestrator_component_status") => ComponentStatus::ALL.map(ComponentStatus::as_str).to_vec(),
-        ("status", "orchestrator_agent_runs_total" | "orchestrator_platform_runs_total") => AgentRuns::STATUSES.map(RunStatus::as_str).to_vec(),
+        ("status", "orchestrator_agent_runs_total" | "orchestrator_platform_runs_total") => {
+            AgentRuns::STATUSES.map(RunStatus::as_str).to_vec()
+        }
         ("status", _) => AgentStatus::ALL.map(AgentStatus::as_str).to_vec(),
         ("health", _) => Health::ALL.map(Health::as_str).to_vec(),
         ("level", _) => Level::ALL.map(Level::as_str).to_vec(),
