@@ -449,6 +449,8 @@ function follow() {
       publishState({ state: "lost", text: "connection lost, retrying" }, false);
       // After an answer other than 200 a browser does not try again by itself.
       if (source.readyState === EventSource.CLOSED) {
+        // Where one is signed in, or needs no session, this leads away.
+        fetch("login", { method: "HEAD", redirect: "manual" }).then((answer) => { if (answer.ok) location.reload(); }, () => {});
         setTimeout(open, pause);
         pause = Math.min(pause * 2, 60000);
       }
