@@ -1,6 +1,6 @@
 //! Streams of events: a thousand viewers at a hundred changes a second, compared with none.
 //!
-//! `cargo bench --bench stream [-- SECONDS]`. Starts the release binary; the load and the viewers are in this process. What
+//! `cargo bench --bench stream [-- SECONDS] [page]`, with `page` in the form for the page. Starts the release binary; the load and the viewers are in this process. What
 //! counts is the CPU time of the program with viewers, its memory above that without, and the ratio of the times that
 //! pushes take.
 
@@ -12,13 +12,16 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use program::{Sidecar, percentile};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const VIEWERS: usize = 1_000;
@@ -74,58 +77,6 @@ fn allow_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).unwrap();
-}
-
-fn percentile(times: &mut [f64], share: f64) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get(((times.len() as f64 - 1.0).max(0.0) * share) as usize).copied().unwrap_or(f64::NAN)
-}
-
-struct Sidecar {
-    child: Child,
-    address: SocketAddr,
-    _folder: tempfile::TempDir,
-}
-
-impl Sidecar {
-    fn start() -> Self {
-        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lookout"));
-        command.env("LOOKOUT_LISTEN", "127.0.0.1:0").env("LOOKOUT_LOG__FORMAT", "json");
-        command.env("LOOKOUT_OTLP__HTTP", "null").env("LOOKOUT_OTLP__GRPC", "null");
-        command.env("LOOKOUT_STORE__PATH", folder.path().join("lookout.db")).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let address = loop {
-            let line = lines.next().expect("the program starts").unwrap();
-            let is_main = line.contains("\"listening\"");
-            if let Some((_, rest)) = line.split_once("\"address\":\"").filter(|_| is_main) {
-                break rest.split('"').next().unwrap().parse().unwrap();
-            }
-        };
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address, _folder: folder }
-    }
-
-    /// CPU seconds so far, all threads.
-    fn cpu(&self) -> f64 {
-        let stat = procfs::process::Process::new(self.child.id().cast_signed()).unwrap().stat().unwrap();
-        (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64
-    }
-
-    /// Resident memory in MiB.
-    fn memory(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
-    }
-}
-
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }
 
 struct Figures {
@@ -190,17 +141,21 @@ impl Pusher {
     }
 }
 
-const STREAM: &str = "GET /api/monitoring/stream HTTP/1.1\r\nhost: localhost\r\n\r\n";
+fn stream() -> String {
+    let query = if std::env::args().any(|argument| argument == "page") { "?as=page" } else { "" };
+    format!("GET /api/monitoring/stream{query} HTTP/1.1\r\nhost: localhost\r\n\r\n")
+}
 
 /// Opens a stream that measures how long after its push each change is received, in milliseconds.
 fn watch(address: SocketAddr, pushed: &Pushed) -> Arc<Mutex<Vec<f64>>> {
     let mut socket = TcpStream::connect(address).unwrap();
-    socket.write_all(STREAM.as_bytes()).unwrap();
+    socket.write_all(stream().as_bytes()).unwrap();
     let (seen, pushed) = (Arc::new(Mutex::new(Vec::new())), Arc::clone(pushed));
     let times = Arc::clone(&seen);
     std::thread::spawn(move || {
         for line in BufReader::new(socket).lines().map_while(Result::ok) {
-            let phase = line.split_once("\"phase\":\"p").and_then(|(_, rest)| rest.split('"').next()?.parse().ok());
+            let phase = line.split_once("\"phase\":\"p").or_else(|| line.split_once(" · p"));
+            let phase = phase.and_then(|(_, rest)| rest.split(['"', ',']).next()?.parse().ok());
             if let Some(began) = phase.and_then(|number: usize| pushed.lock().unwrap().get(&number).copied()) {
                 times.lock().unwrap().push(began.elapsed().as_secs_f64() * 1_000.0);
             }
@@ -218,7 +173,7 @@ fn open_viewers(address: SocketAddr) {
             let mut viewers = tokio::task::JoinSet::new();
             for _ in 1..VIEWERS {
                 let mut socket = tokio::net::TcpStream::connect(address).await.unwrap();
-                socket.write_all(STREAM.as_bytes()).await.unwrap();
+                socket.write_all(stream().as_bytes()).await.unwrap();
                 let mut buffer = vec![0; 16 * 1024];
                 assert!(socket.read(&mut buffer).await.unwrap() > 0);
                 viewers.spawn(async move { while socket.read(&mut buffer).await.is_ok_and(|count| count > 0) {} });

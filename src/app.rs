@@ -204,6 +204,7 @@ impl RunningSidecar {
         pollers.replace(&config).await?;
         let heartbeat = HeartbeatTask::new(handle.clone(), supervisor.clone());
         heartbeat.replace(&config).await;
+        let (current_now, current) = tokio::sync::watch::channel(Arc::new(config.clone()));
         let reloader = Arc::new(Reloader {
             source,
             console: options.console,
@@ -224,6 +225,7 @@ impl RunningSidecar {
             runs: runs.clone(),
             pollers,
             heartbeat,
+            current: current_now,
             turn: Mutex::new(()),
         });
         let reload = {
@@ -265,6 +267,11 @@ impl RunningSidecar {
             otlp,
             runs,
             streams: hub,
+            configuration: {
+                let config = current.clone();
+                Arc::new(move || config.borrow().print())
+            },
+            test_receiver: Arc::new(move |name| Box::pin(test_receiver(current.clone(), name))),
             connections: Arc::new(connections),
             history: {
                 let (history, clock) = (history.clone(), clock.clone());
@@ -473,13 +480,23 @@ fn rule_set(config: &Config, rules: &[(String, String)]) -> anyhow::Result<RuleS
         .map_err(|problems| anyhow::anyhow!(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))
 }
 
+/// Sends a test message to the receiver with that name; returns what became of it, or `None` if there is no such receiver.
+async fn test_receiver(
+    config: tokio::sync::watch::Receiver<Arc<Config>>,
+    name: String,
+) -> Option<Result<Option<String>, String>> {
+    let receiver = config.borrow().receivers.iter().find(|receiver| receiver.common.name == name).cloned()?;
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Some(crate::notify::deliver_test(&receiver, crate::text::clean(&host, 100).trim()).await)
+}
+
 /// Resolved alerts for the API.
 async fn closed_alerts(history: HistoryHandle, clock: Clock, filter: AlertFilter) -> Vec<AlertView> {
     // Alerts that resolved before this query must be included. If the disk fails or hangs, the result is merely older.
     drop(tokio::time::timeout(FLUSH_TIMEOUT, history.flush()).await);
-    let AlertFilter { level, agent, rule, task, limit, .. } = filter;
+    let AlertFilter { level, fingerprint, project, agent, rule, task, limit, .. } = filter;
     let wall = clock.wall_clock();
-    match history.alerts(ClosedFilter { level, agent, rule, task, limit }).await {
+    match history.alerts(ClosedFilter { fingerprint, project, level, agent, rule, task, limit }).await {
         Ok(closed) => closed
             .into_iter()
             .map(|closed| AlertView {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::model::{Level, Notice, NoticeKind, Subject, Time, Unit};
 
 mod answer;
@@ -45,6 +46,22 @@ pub fn test_notice(receiver: &Receiver, now: Time, host: &str) -> Notice {
         action: Arc::from("Nothing to do: alerts will reach you here."),
         ..Notice::new(&receiver.name, NoticeKind::Test, Level::Info, Arc::from("Test"), subject, now)
     }
+}
+
+/// Sends a test message from `host` to one receiver by the same code as real ones. Returns a warning if it was delivered
+/// only in part; the error is the receiver's answer, or why it could not be reached.
+pub async fn deliver_test(receiver: &config::ReceiverConfig, host: &str) -> Result<Option<String>, String> {
+    let built = Receiver::build(std::slice::from_ref(receiver))
+        .map_err(|problems| problems.into_iter().map(|it| it.message).collect::<Vec<_>>().join("; "))?;
+    let now = Clock::system().now();
+    let mut warning = None;
+    for receiver in built {
+        let notice = Arc::new(test_notice(&receiver, now, host));
+        let receipt =
+            receiver.send(now, &[notice]).await.map_err(|error| format!("{} ({error})", error.reason.as_str()))?;
+        warning = receipt.partial_failure.map(|error| error.message);
+    }
+    Ok(warning)
 }
 
 /// An alert that never was, to try templates with.

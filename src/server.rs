@@ -65,6 +65,9 @@ pub type BoxedFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// The result of a reload: the changed keys that take effect only after a restart, or the error message.
 pub type ReloadResult = Result<Vec<&'static str>, String>;
 
+/// What became of a test message: delivered, perhaps with a warning, or the error; `None` if there is no such receiver.
+pub type TestResult = Option<Result<Option<String>, String>>;
+
 /// What handlers need from the rest of the program.
 #[derive(Clone)]
 pub struct ServerContext {
@@ -98,6 +101,10 @@ pub struct ServerContext {
     pub timeline: Arc<dyn Fn(Fingerprint) -> BoxedFuture<Vec<TimelineEntry>> + Send + Sync>,
     /// Reads the changes of status of an agent, by project and name, newest first.
     pub statuses: StatusReader,
+    /// The configuration in force as YAML, without secrets.
+    pub configuration: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Sends a test message to a receiver.
+    pub test_receiver: Arc<dyn Fn(String) -> BoxedFuture<TestResult> + Send + Sync>,
     /// The clock.
     pub clock: Clock,
     /// Reloads the configuration.

@@ -75,9 +75,10 @@ function parse(html) {
   return template.content;
 }
 
-// Rows keep their place while the pointer is on one or has the focus in it.
+// Rows keep their place while the pointer is on one, or the focus of the keyboard is.
 function isHeld() {
-  const pointed = canHover.matches ? ".row:hover, .row:focus-within" : ".row:focus-within";
+  const focused = ".row:focus-visible, .row:has(:focus-visible)";
+  const pointed = canHover.matches ? `.row:hover, ${focused}` : focused;
   return Boolean($(`${pointed}, dialog[open]:not(.peek)`)) || Boolean(getSelection()?.toString());
 }
 
@@ -545,7 +546,7 @@ async function acknowledge(element) {
   await act("POST", `api/alerts/${row.dataset.alert}/ack`, {});
   const button = $("button.ack", row);
   const tag = Object.assign(document.createElement("span"), { className: "tag", textContent: "acknowledged" });
-  if (document.activeElement === button) row.focus?.();
+  if (button?.matches(":focus-visible")) row.focus();
   button?.replaceWith(tag);
   done();
 }

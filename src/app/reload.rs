@@ -53,6 +53,8 @@ pub(super) struct Reloader {
     pub(super) runs: RunsHandle,
     pub(super) pollers: Pollers,
     pub(super) heartbeat: HeartbeatTask,
+    /// The configuration in force.
+    pub(super) current: watch::Sender<Arc<Config>>,
     /// Serializes reloads.
     pub(super) turn: Mutex<()>,
 }
@@ -128,6 +130,7 @@ impl Reloader {
         self.handle.reload(settings).await?;
         self.heartbeat.replace(&config).await;
         self.pollers.replace(&config).await?;
+        self.current.send_replace(Arc::new(config));
         Ok(keys)
     }
 }

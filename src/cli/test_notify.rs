@@ -1,7 +1,6 @@
 //! `lookout test notify`: sends a test notification by the same code as real ones.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::bail;
 use clap::Args;
@@ -10,10 +9,9 @@ use super::ConfigArgs;
 use super::answer::count;
 use super::host_name;
 use super::terminal::print;
-use crate::clock::Clock;
 use crate::config::{Config, Environment};
 use crate::notify::config::ReceiverConfig;
-use crate::notify::{Receiver, test_notice};
+use crate::notify::deliver_test;
 
 /// Arguments of `lookout test notify`.
 #[derive(Args, Clone, Debug)]
@@ -30,10 +28,11 @@ pub struct TestNotifyArgs {
 pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Result<ExitCode> {
     let config = args.config.source(env).load()?;
     let receivers = chosen(&config, args.receiver.as_deref())?;
+    let host = host_name().unwrap_or_else(|| "this host".to_owned());
     let mut failed = 0;
     for receiver in &receivers {
         let name = &receiver.common.name;
-        let line = match deliver(receiver).await {
+        let line = match deliver_test(receiver, &host).await {
             Ok(None) => format!("{name}: delivered"),
             Ok(Some(warning)) => format!("{name}: delivered, but {warning}"),
             Err(reason) => {
@@ -52,23 +51,6 @@ pub(super) async fn run(args: &TestNotifyArgs, env: &Environment) -> anyhow::Res
 
 /// Longest line about one receiver, in bytes.
 const MAX_LINE: usize = 2_000;
-
-/// Sends a test notification to one receiver. Returns a warning if it was delivered only in part; the error is the
-/// receiver's answer, or why it could not be reached.
-async fn deliver(receiver: &ReceiverConfig) -> Result<Option<String>, String> {
-    let built = Receiver::build(std::slice::from_ref(receiver))
-        .map_err(|problems| problems.into_iter().map(|it| it.message).collect::<Vec<_>>().join("; "))?;
-    let now = Clock::system().now();
-    let host = host_name().unwrap_or_else(|| "this host".to_owned());
-    let mut warning = None;
-    for receiver in built {
-        let notice = Arc::new(test_notice(&receiver, now, &host));
-        let receipt =
-            receiver.send(now, &[notice]).await.map_err(|error| format!("{} ({error})", error.reason.as_str()))?;
-        warning = receipt.partial_failure.map(|error| error.message);
-    }
-    Ok(warning)
-}
 
 fn chosen<'c>(config: &'c Config, name: Option<&str>) -> anyhow::Result<Vec<&'c ReceiverConfig>> {
     let names = || config.receivers.iter().map(|receiver| receiver.common.name.as_str()).collect::<Vec<_>>().join(", ");

@@ -15,6 +15,10 @@ pub struct AlertFilter {
     pub level: Option<Level>,
     /// In this state: `pending`, `firing`, `resolved`.
     pub state: Option<String>,
+    /// This one.
+    pub fingerprint: Option<Fingerprint>,
+    /// About something of this project.
+    pub project: Option<String>,
     /// About this agent.
     pub agent: Option<String>,
     /// Of this rule.
@@ -120,6 +124,8 @@ impl AlertFilter {
             && self.state.as_ref().is_none_or(|state| alert.state.as_str() == state)
             && self.rule.as_ref().is_none_or(|rule| *alert.rule == **rule)
             && self.agent.as_ref().is_none_or(is_agent)
+            && self.fingerprint.is_none_or(|fingerprint| alert.fingerprint == fingerprint)
+            && self.project.as_ref().is_none_or(|project| alert.subject.project().is_some_and(|own| **own == **project))
     }
 }
 

@@ -7,7 +7,7 @@ pub(super) mod totals;
 pub(super) use self::status::exports;
 
 use axum::Extension;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
@@ -98,6 +98,7 @@ pub(super) async fn alerts(
         rule: query.rule,
         task: query.task,
         limit,
+        ..AlertFilter::default()
     };
     let mut found = if filter.state.as_deref() == Some("resolved") {
         Vec::new()
@@ -110,6 +111,22 @@ pub(super) async fn alerts(
     }
     let total = found.len();
     shared.sending.json(&reader, move || json!({"alerts": found, "total": total}).to_string()).await
+}
+
+/// `POST /api/receivers/{name}/test`.
+pub(super) async fn test_receiver(
+    State(shared): State<HandlerState>,
+    Path(name): Path<String>,
+) -> Result<Response, ApiError> {
+    let shown = crate::text::clean(&name, 100).into_owned();
+    let (is_delivered, text) = match (shared.context.test_receiver)(name).await {
+        None => return Err(ApiError::new(StatusCode::NOT_FOUND, format!("no receiver is named `{shown}`"))),
+        Some(Ok(None)) => (true, "delivered".to_owned()),
+        Some(Ok(Some(warning))) => (true, format!("delivered, but {warning}")),
+        Some(Err(error)) => (false, format!("failed: {error}")),
+    };
+    let text = crate::text::clean(&text, 2_000);
+    Ok(json_answer(StatusCode::OK, json!({"delivered": is_delivered, "text": text}).to_string()))
 }
 
 /// `POST /api/monitoring/start`.

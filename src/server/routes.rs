@@ -58,6 +58,7 @@ static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(|| {
         Route::post("/api/silences", Admin, silences::create, "create or change a silence"),
         Route::post("/api/silences/preview", Admin, silences::preview, "what a silence would cover now"),
         Route::delete("/api/silences/{id}", Admin, silences::expire, "expire a silence"),
+        Route::post("/api/receivers/{name}/test", Admin, api::test_receiver, "send a test message to a receiver"),
         Route::get("/api/telemetry", Read, api::telemetry, "signals and hooks received from each agent"),
         Route::get("/api/traces", Read, runs::list, "list runs of agents, newest first"),
         Route::post("/api/traces", Ingest, reports::report, "report a run with its spans, as `lookout pipe` does"),
@@ -522,6 +523,7 @@ mod tests {
             ("/login", "sssaaaa"),
             ("/logout", "rrsaaaa"),
             ("/api/alerts/0123456789abcdef/why /api/alerts/0123456789abcdef/ack", "rraaaaa"),
+            ("/api/receivers/y/test", "rraaaaa"),
             (
                 "/api/silences /api/silences/preview /api/silences/x /-/reload /api/monitoring/start /api/monitoring/stop",
                 "rraaaaa",

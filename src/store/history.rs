@@ -58,6 +58,10 @@ pub const USAGE_ID_RETENTION: Duration = Duration::from_secs(3600);
 /// A filter for resolved alerts; `None` matches all.
 #[derive(Clone, Debug, Default)]
 pub struct ClosedFilter {
+    /// This alert: each time that it was resolved.
+    pub fingerprint: Option<Fingerprint>,
+    /// The project of what it is about.
+    pub project: Option<String>,
     /// The last level.
     pub level: Option<Level>,
     /// The name of the agent, in any project.

@@ -12,14 +12,14 @@ use minijinja::{Value, context};
 use super::board::{LabelTable, OpenAlerts};
 use super::runs::run_value;
 use super::shown::{Shown, Standing};
-use super::words::{age, count, dollars, millis, percent, shown};
+use super::words::{self, count, dollars, millis, percent};
 use super::{AlertSummary, PageError, Visit, active_alerts, fleet, frame, send, svg};
 use crate::engine::{AlertFilter, View};
 use crate::machine::AlertView;
 use crate::model::run_stats::hour_of;
 use crate::model::{
-    Agent, AlertState, RateLimit, Run, StatCell, StatGroup, StatRow, TelemetryChannel, TelemetryChannels, Time,
-    duration,
+    Agent, AlertState, RateLimit, Run, SpendKind, StatCell, StatGroup, StatRow, TelemetryChannel, TelemetryChannels,
+    Time, duration,
 };
 use crate::runs::view;
 use crate::server::HandlerState;
@@ -32,6 +32,8 @@ use crate::text::number;
 
 /// Runs, resolved alerts and changes of state that are listed.
 const LISTED: usize = 10;
+/// Agents of its project that it can be compared with.
+const MAX_OTHERS: usize = 200;
 /// Hours of the chart.
 const HOURS: u32 = 24;
 
@@ -74,8 +76,12 @@ pub(crate) async fn show(
         Ok((runs, by_hour, reader.stats(&of_agent, hours, StatGroup::Model)?))
     })
     .await?;
-    let past =
-        AlertFilter { level: None, state: None, agent: Some(name.clone()), rule: None, task: None, limit: LISTED };
+    let past = AlertFilter {
+        project: Some(project.clone()),
+        agent: Some(name.clone()),
+        limit: LISTED,
+        ..AlertFilter::default()
+    };
     let details = AgentDetails {
         alerts: active_alerts(&shared).await?,
         labels: shared.context.streams.board().read_labels(&shared.context.runs).await,
@@ -108,13 +114,17 @@ fn page(visit: &Visit, view: &View, (project, name): (&str, &str), details: &Age
         .map(|alert| alert.action.clone())
         .collect();
     let title = format!("{project}/{name}: {} · lookout", standing.shown.word().to_lowercase());
+    let others = fleet.agents.iter().filter(|other| other.slot != agent.slot && other.project == agent.project);
+    let mut others: Vec<String> = others.map(|other| format!("{project}/{}", other.name)).collect();
+    others.sort_unstable();
+    others.truncate(MAX_OTHERS);
     let cards = [
         now_card(agent, view),
         spending_card(agent, view),
         hours_card(&details.by_hour, now),
         models_card(&details.by_model),
         requests_card(agent, &details.by_hour, view),
-        alerts_card(&own, details, project, now),
+        alerts_card(&own, details, now),
         runs_card(&details.runs, now),
         changes_card(&details.changes, now),
         signals_card(agent, view, &details.receptions),
@@ -127,7 +137,8 @@ fn page(visit: &Visit, view: &View, (project, name): (&str, &str), details: &Age
             name => name,
             state => standing.shown.key(),
             word => standing.shown.word(),
-            age => age(now, standing.since),
+            age => Value::from_safe_string(words::ago(now, standing.since, "since")),
+            others => others,
             reason => standing.reason,
             advice => advice,
             band => Value::from_safe_string(svg::band(&band, true)),
@@ -136,81 +147,128 @@ fn page(visit: &Visit, view: &View, (project, name): (&str, &str), details: &Age
     }
 }
 
-fn fact(name: &str, text: Option<String>, note: &str) -> Value {
-    context! { name => name, text => text, note => note }
+/// A fact; `source` says in a tooltip where its value comes from.
+fn fact(name: &str, text: Option<impl Into<Value>>, note: impl Into<Value>, source: &str) -> Value {
+    context! { name => name, text => text.map(Into::into), note => note.into(), source => source }
+}
+
+/// A value of a budget or a window.
+fn metered(name: &str, text: Option<String>, ratio: Option<f64>, note: impl Into<Value>, source: &str) -> Value {
+    let meter = ratio.map(|ratio| Value::from_safe_string(svg::meter(ratio)));
+    context! { name => name, text => text, note => note.into(), meter => meter, source => source }
 }
 
 fn now_card(agent: &Agent, view: &View) -> Option<Value> {
     let fleet = &view.fleet;
     let now = fleet.wall.to_wall(fleet.at);
-    let ago = |at: Time| format!("{} ago", age(now, fleet.wall.to_wall(at)));
+    let ago = |at: Time, verb: &str| since(now, fleet.wall.to_wall(at), verb);
     let task = agent.task.as_ref();
-    let progress = agent.progress.map(|ratio| format!("{} %", number::shortest(ratio * 100.0, 0)));
+    let share = |ratio: f64| format!("{} %", number::shortest(ratio * 100.0, 0));
     let window = agent.context_window_ratio;
+    let reported = format!("reported by {}", agent.source);
+    let worked = task.map_or_else(String::new, |task| format!("at work for {}", fleet::long(task.worked_at(fleet.at))));
+    let ends = agent.estimated_completion.map(|at| until_note("done about", now, fleet.wall.to_wall(at)));
     let mut facts = vec![
-        fact("Status", agent.status.map(|status| status.as_str().replace('_', " ")), ""),
+        fact("Status", agent.status.map(|status| status.as_str().replace('_', " ")), "", &reported),
+        fact("Task", task.map(|task| task.id.to_string()), worked, &reported),
+        fact("Phase", agent.phase.as_deref(), "", &reported),
+        // A task that is nearly done is no warning.
+        metered("Progress", agent.progress.map(share), agent.progress.map(|ratio| ratio.min(0.899)), ends, &reported),
+        metered("Context window", window.map(|ratio| format!("{} used", share(ratio))), window, "", &reported),
+        fact("Model", agent.model.as_deref(), "", "the model it last reported, or last called"),
+        fact("Type", agent.agent_type.as_deref(), "", "reported, or known from its hooks and telemetry"),
         fact(
-            "Task",
-            task.map(|task| task.id.to_string()),
-            &task.map_or_else(String::new, |task| format!("at work for {}", fleet::long(task.worked_at(fleet.at)))),
+            "Reported by",
+            Some(agent.source.to_string()),
+            ago(agent.last_seen, "last seen"),
+            "the source that last reported it",
         ),
-        fact("Phase", agent.phase.as_deref().map(ToOwned::to_owned), ""),
-        context! { name => "Progress", text => progress, meter => agent.progress.map(|ratio| Value::from_safe_string(svg::meter(ratio.min(0.899)))) },
-        context! {
-            name => "Context window",
-            text => window.map(|ratio| format!("{} % used", number::shortest(ratio * 100.0, 0))),
-            meter => window.map(|ratio| Value::from_safe_string(svg::meter(ratio))),
-        },
-        fact("Model", agent.model.as_deref().map(ToOwned::to_owned), ""),
-        fact("Type", agent.agent_type.as_deref().map(ToOwned::to_owned), ""),
-        fact("Reported by", Some(agent.source.to_string()), &ago(agent.last_seen)),
-        fact("Last activity", agent.last_activity.map(ago), ""),
-        fact("Restarts", agent.restarts.get().map(|restarts| restarts.to_string()), ""),
+        fact(
+            "Last activity",
+            agent.last_activity.map(|at| ago(at, "last active")),
+            "",
+            "reported, or its last request or hook",
+        ),
+        fact("Restarts", agent.restarts.get().map(|restarts| restarts.to_string()), "", &reported),
     ];
     if let Some(sessions) = &agent.sessions
         && let Some(last) = sessions.last_hook_at()
     {
-        facts.push(fact("Last hook", Some(ago(last)), ""));
+        facts.push(fact("Last hook", Some(ago(last, "last hook")), "", "hooks of the tool"));
     }
     Some(context! { title => "Now", facts => facts })
 }
 
+/// How long ago, in a sentence.
+fn since(now: Time, then: Time, verb: &str) -> Value {
+    Value::from_safe_string(format!("{} ago", words::ago(now, then, verb)))
+}
+
+/// A time with the word that comes before it.
+fn until_note(word: &str, now: Time, at: Time) -> Value {
+    Value::from_safe_string(format!("{word} {}", words::at(now, at)))
+}
+
 fn spending_card(agent: &Agent, view: &View) -> Option<Value> {
-    let budgets = view.fleet.budgets;
-    let day_ends = view.fleet.wall.to_wall(view.fleet.day_ends);
-    let now = view.fleet.wall.to_wall(view.fleet.at);
-    let of_budget = |name: &str, used: f64, budget: Option<f64>, word: &dyn Fn(f64) -> String| match budget {
-        Some(budget) if budget > 0.0 => context! {
-            name => name,
-            text => format!("{} of {}", word(used), word(budget)),
-            meter => Value::from_safe_string(svg::meter(used / budget)),
-        },
-        _ => context! { name => name, text => (used > 0.0).then(|| word(used)), note => "no budget" },
+    let fleet = &view.fleet;
+    let budgets = fleet.budgets;
+    let day_ends = fleet.wall.to_wall(fleet.day_ends);
+    let now = fleet.wall.to_wall(fleet.at);
+    let of_budget = |name: &str, used: f64, budget: Option<f64>, word: fn(f64) -> String, source: &str| match budget {
+        Some(budget) if budget > 0.0 => {
+            metered(name, Some(format!("{} of {}", word(used), word(budget))), Some(used / budget), "", source)
+        }
+        _ => fact(name, (used > 0.0).then(|| word(used)), "no budget", source),
     };
-    let tokens = |number: f64| number::short(number);
+    let usage = match agent.usage_owner {
+        Some(_) => "as reported, or counted from its calls; since it was first seen",
+        None => "nothing has reported any",
+    };
+    let total = agent.total_tokens().map(|total| number::short(total as f64));
     let mut facts = vec![
-        fact("Tokens", agent.total_tokens().map(|total| number::short(total as f64)), &fleet::tokens_in_words(agent)),
-        fact("Cost", agent.cost_usd.get().map(number::dollars), ""),
-        of_budget("Tokens today", agent.day_tokens as f64, budgets.tokens_per_day.map(|budget| budget as f64), &tokens),
-        of_budget("Cost today", agent.day_cost_usd, budgets.cost_usd_per_day, &number::dollars),
+        fact("Tokens", total, fleet::tokens_in_words(agent), usage),
+        fact("Cost", agent.cost_usd.get().map(number::dollars), "", usage),
     ];
+    let of_day = "since the budgets' day began, without tokens read from a cache; budgets.tokens_per_day";
+    let budget = budgets.tokens_per_day.map(|budget| budget as f64);
+    facts.push(of_budget("Tokens today", agent.day_tokens as f64, budget, number::short, of_day));
+    let of_day = "since the budgets' day began; budgets.cost_usd_per_day";
+    facts.push(of_budget("Cost today", agent.day_cost_usd, budgets.cost_usd_per_day, number::dollars, of_day));
     if let Some(task) = &agent.task {
-        facts.push(of_budget(
-            "Tokens of the task",
-            task.tokens as f64,
-            budgets.tokens_per_task.map(|budget| budget as f64),
-            &tokens,
-        ));
+        let budget = budgets.tokens_per_task.map(|budget| budget as f64);
+        let source = "since the task began; budgets.tokens_per_task";
+        facts.push(of_budget("Tokens of the task", task.tokens as f64, budget, number::short, source));
     }
+    facts.extend(forecast(agent, view));
     if let Some(unpriced) = agent.unpriced_tokens.get().filter(|unpriced| *unpriced > 0) {
-        facts.push(fact(
-            "Without a price",
-            Some(format!("{} tokens", number::short(unpriced as f64))),
-            "see otlp.prices",
-        ));
+        let text = format!("{} tokens", number::short(unpriced as f64));
+        facts.push(fact("Without a price", Some(text), "see otlp.prices", "tokens of models that have no price"));
     }
     let ends = format!("the day ends in {}", duration::display(day_ends.since(now)));
     Some(context! { title => "Tokens and cost", note => ends, facts => facts })
+}
+
+/// What the agent will have used at the day's end at its present rate, and when that is more than its budget.
+fn forecast(agent: &Agent, view: &View) -> Vec<Value> {
+    let fleet = &view.fleet;
+    let budgets = fleet.budgets;
+    let left = fleet.day_ends.since(fleet.at).as_secs_f64();
+    let rate = |kind: SpendKind| agent.spending.as_deref().and_then(|spending| spending.rate(kind, fleet.at));
+    let token_budget = budgets.tokens_per_day.map(|budget| budget as f64);
+    let dollars: fn(f64) -> String = number::dollars;
+    let of_kind = [
+        ("Cost by the day's end", SpendKind::Cost, agent.day_cost_usd, budgets.cost_usd_per_day, dollars),
+        ("Tokens by the day's end", SpendKind::Tokens, agent.day_tokens as f64, token_budget, number::short),
+    ];
+    let facts = of_kind.into_iter().filter_map(|(name, kind, used, budget, word)| {
+        let rate = rate(kind).filter(|rate| *rate > 0.0)?;
+        let gone = budget.map(|budget| (budget - used) / rate).filter(|seconds| *seconds > 0.0 && *seconds < left);
+        let note = gone
+            .map(|gone| format!("budget used up in {}", duration::display(std::time::Duration::from_secs_f64(gone))));
+        let source = "a forecast: what it used today, and its rate of about the last hour until the day ends";
+        Some(fact(name, Some(format!("about {}", word(used + rate * left))), note, source))
+    });
+    facts.collect()
 }
 
 fn sum(cells: &[&StatCell]) -> StatCell {
@@ -298,32 +356,26 @@ fn requests_card(agent: &Agent, rows: &[StatRow], view: &View) -> Option<Value> 
     let shown = view::stat(&total);
     let counted = |number: Option<u64>| number.map(|number| number::short(number as f64));
     let latency = ["p50", "p95", "p99"].map(|share| millis(&shown["call_duration_ms"][share]));
+    let source = "requests to models, as reported or from telemetry; since it was first seen";
     let mut facts = vec![
-        fact("Requests", counted(agent.requests.get()), ""),
-        fact("Errors", counted(agent.request_errors.get()), ""),
-        fact("429s", counted(agent.rate_limit_hits.get()), ""),
-        fact("Retries", counted(agent.retries.get()), ""),
+        fact("Requests", counted(agent.requests.get()), "", source),
+        fact("Errors", counted(agent.request_errors.get()), "", source),
+        fact("429s", counted(agent.rate_limit_hits.get()), "", source),
+        fact("Retries", counted(agent.retries.get()), "", source),
     ];
     if total.calls > 0 {
-        facts.push(fact("Latency", Some(latency.join(" · ")), "p50 · p95 · p99 of 24 h"));
+        facts.push(fact("Latency", Some(latency.join(" · ")), "p50 · p95 · p99 of 24 h", "model calls of its runs"));
     }
     if total.runs > 0 {
-        facts.push(fact(
-            "Runs",
-            Some(count(&shown["runs"])),
-            &format!("{} failed in 24 h", percent(&shown["error_rate"])),
-        ));
+        let failed = format!("{} failed in 24 h", percent(&shown["error_rate"]));
+        facts.push(fact("Runs", Some(count(&shown["runs"])), failed, "runs that ended within 24 hours"));
     }
     let fleet = &view.fleet;
     let now = fleet.wall.to_wall(fleet.at);
     if let Some(limited) = &agent.limited {
-        let until =
-            limited.until.map(|until| format!("until {} UTC", super::words::shown(now, fleet.wall.to_wall(until))));
-        facts.push(fact(
-            "Rate-limited by",
-            Some(limited.provider.as_deref().unwrap_or("a provider").to_owned()),
-            &until.unwrap_or_default(),
-        ));
+        let until = limited.until.map(|until| until_note("until", now, fleet.wall.to_wall(until)));
+        let provider = limited.provider.as_deref().unwrap_or("a provider").to_owned();
+        facts.push(fact("Rate-limited by", Some(provider), until, "its requests are answered with 429"));
     }
     facts.extend(agent.rate_limits.iter().map(|limit| limit_fact(limit, view, now)));
     Some(context! { title => "Requests and limits", facts => facts })
@@ -331,34 +383,29 @@ fn requests_card(agent: &Agent, rows: &[StatRow], view: &View) -> Option<Value> 
 
 fn limit_fact(limit: &RateLimit, view: &View, now: Time) -> Value {
     let name = format!("{} {}", limit.provider, limit.limit_type.replace('_', " "));
-    let reset =
-        limit.reset_at.map(|at| format!("resets at {} UTC", super::words::shown(now, view.fleet.wall.to_wall(at))));
+    let reset = limit.reset_at.map(|at| until_note("resets at", now, view.fleet.wall.to_wall(at)));
     let used = limit.limit.zip(limit.remaining).filter(|(limit, _)| *limit > 0);
     let short = |number: u64| number::short(number as f64);
-    context! {
-        name => name,
-        text => limit.remaining.map(|left| match limit.limit {
-            Some(limit) => format!("{} of {} left", short(left), short(limit)),
-            None => format!("{} left", short(left)),
-        }),
-        note => reset,
-        meter => used.map(|(limit, left)| Value::from_safe_string(svg::meter(1.0 - left as f64 / limit as f64))),
-    }
+    let text = limit.remaining.map(|left| match limit.limit {
+        Some(limit) => format!("{} of {} left", short(left), short(limit)),
+        None => format!("{} left", short(left)),
+    });
+    let ratio = used.map(|(limit, left)| 1.0 - left as f64 / limit as f64);
+    metered(&name, text, ratio, reset, "headers of the provider's answers, as reported")
 }
 
-fn alerts_card(own: &[&AlertView], details: &AgentDetails, project: &str, now: Time) -> Option<Value> {
-    let past = details.past.iter().filter(|alert| alert.project.as_deref() == Some(project));
+fn alerts_card(own: &[&AlertView], details: &AgentDetails, now: Time) -> Option<Value> {
     let lines: Vec<Vec<Value>> = own
         .iter()
         .copied()
-        .chain(past)
+        .chain(&details.past)
         .map(|alert| {
             let at = alert.resolved_at.as_deref().filter(|_| alert.resolved).unwrap_or(&alert.started_at);
             vec![
                 context! { text => &*alert.rule, href => format!("alert?id={}", alert.fingerprint), sub => alert.message.clone() },
                 cell(alert.level.as_str().to_owned(), false),
                 cell(alert.state.as_str().to_owned(), false),
-                cell(Time::parse(at).map_or_else(String::new, |at| format!("{} ago", age(now, at))), true),
+                context! { text => Time::parse(at).map(|at| since(now, at, alert.state.as_str())), num => true },
             ]
         })
         .collect();
@@ -378,7 +425,7 @@ fn runs_card(runs: &[Run], now: Time) -> Option<Value> {
         vec![
             context! { text => get("name"), href => format!("run?id={}", get("id")), sub => get("error") },
             cell(get("status"), false),
-            cell(get("began"), false),
+            context! { text => shown.get_attr("began").unwrap_or_default() },
             cell(get("took"), true),
             cell(get("tokens"), true),
             cell(get("cost"), true),
@@ -405,7 +452,7 @@ fn changes_card(changes: &[HistoryEntry], now: Time) -> Option<Value> {
         .map(|change| {
             let word = Shown::of_word(&change.to).map_or("", Shown::word);
             vec![
-                cell(shown(now, change.at), false),
+                context! { text => words::at(now, change.at) },
                 context! { text => change.to.replace('_', " "), sub => change.reason.clone() },
                 cell(word.to_owned(), false),
             ]
@@ -414,28 +461,25 @@ fn changes_card(changes: &[HistoryEntry], now: Time) -> Option<Value> {
     if lines.is_empty() {
         return None;
     }
-    let heads = [head("At, UTC", false), head("Became", false), head("", false)];
+    let heads = [head("At", false), head("Became", false), head("Shown as", false)];
     Some(context! { title => "Changes of state", table => context! { heads => heads, lines => lines } })
 }
 
 fn signals_card(agent: &Agent, view: &View, receptions: &[TelemetryChannels]) -> Option<Value> {
     let fleet = &view.fleet;
     let now = fleet.wall.to_wall(fleet.at);
-    let ago = |at: Time| format!("{} ago", age(now, fleet.wall.to_wall(at)));
+    let ago = |at: Time| since(now, fleet.wall.to_wall(at), "last");
     let own = receptions.iter().find(|it| (&*it.project, &*it.agent) == (&*agent.project, &*agent.name));
     let channel = |(channel, stats): (&TelemetryChannel, &Option<crate::model::ChannelStats>)| {
         let text = stats.as_ref().map(|stats| format!("{} items", number::short(stats.items as f64)));
-        let note = stats.as_ref().map(|stats| ago(stats.last)).unwrap_or_default();
-        fact(channel.as_str(), text, &note)
+        fact(channel.as_str(), text, stats.as_ref().map(|stats| ago(stats.last)), "received since the start")
     };
     let mut facts: Vec<Value> =
         own.map(|own| TelemetryChannel::ALL.iter().zip(&own.channels).map(channel).collect()).unwrap_or_default();
     let hook = agent.sessions.as_ref().and_then(|sessions| sessions.last_hook_at());
-    facts.push(fact("hooks", hook.map(ago), ""));
-    facts.push(fact(
-        "states",
-        (agent.ttl.is_some()).then(|| ago(agent.last_seen)),
-        &agent.ttl.map_or_else(String::new, |ttl| format!("stale after {}", duration::display(ttl))),
-    ));
+    facts.push(fact("hooks", hook.map(ago), "", "POST /hooks/…"));
+    let stale = agent.ttl.map(|ttl| format!("stale after {}", duration::display(ttl)));
+    let states = if agent.ttl.is_some() { Some(ago(agent.last_seen)) } else { None };
+    facts.push(fact("states", states, stale, "pushed or polled"));
     Some(context! { title => "Signals", note => "what arrives", facts => facts })
 }

@@ -6,8 +6,9 @@ use axum::response::Response;
 use http::StatusCode;
 use minijinja::{Value, context};
 
+use super::board::PageStamp;
 use super::words::{self, agent_href, ago, at_text, element_id};
-use super::{AlertSummary, PageError, Visit, active_alerts, frame, send};
+use super::{AlertSummary, PageError, Visit, active_alerts, frame, render, respond, send};
 use crate::alerts::timeline;
 use crate::engine::AlertFilter;
 use crate::machine::AlertView;
@@ -18,7 +19,7 @@ use crate::server::error::ApiError;
 use crate::text::number;
 
 /// Most active alerts on the page, the worst first.
-const MAX_ROWS: usize = 500;
+const MAX_ROWS: usize = 300;
 /// Resolved alerts on the page.
 const PAST: usize = 50;
 
@@ -119,9 +120,14 @@ pub(crate) async fn list(
     Extension(reader): Extension<Connection>,
     visit: Visit,
 ) -> Result<Response, PageError> {
+    let board = shared.context.streams.board();
+    let stamp = PageStamp { generation: 0, alerts: board.alert_revision() };
+    let key = visit.key("alerts", None);
+    if let Some(bytes) = board.rendered(&key, stamp) {
+        return Ok(respond(&shared, &reader, &visit, bytes).await?);
+    }
     let alerts = active_alerts(&shared).await?;
-    let filter = AlertFilter { level: None, state: None, agent: None, rule: None, task: None, limit: PAST + 1 };
-    let mut past = (shared.context.history)(filter).await;
+    let mut past = (shared.context.history)(AlertFilter { limit: PAST + 1, ..AlertFilter::default() }).await;
     let has_more = past.len() > PAST;
     past.truncate(PAST);
     let silences = shared.context.engine.silences().await?;
@@ -149,7 +155,11 @@ pub(crate) async fn list(
             silences => silences.iter().map(|silence| silence_value(silence, now, &wall)).collect::<Vec<_>>(),
         }
     };
-    Ok(send(&shared, &reader, &visit, "alerts.html", build).await?)
+    let is_compressed = visit.accepts_gzip;
+    let bytes = shared.sending.build(move || render("alerts.html", build(), is_compressed)).await??;
+    // An outage has many alerts and many who look at them.
+    board.keep_rendered(key, stamp, &bytes);
+    Ok(respond(&shared, &reader, &visit, bytes).await?)
 }
 
 /// How many fire at which level, in a sentence.
@@ -177,8 +187,8 @@ pub(crate) async fn show(
     let alert = match &explanation {
         Some(explanation) => Some(explanation.alert.clone()),
         None => {
-            let filter = AlertFilter { level: None, state: None, agent: None, rule: None, task: None, limit: 1_000 };
-            (shared.context.history)(filter).await.into_iter().find(|alert| alert.fingerprint == id)
+            let filter = AlertFilter { fingerprint: Some(id), limit: 1, ..AlertFilter::default() };
+            (shared.context.history)(filter).await.pop()
         }
     };
     let Some(alert) = alert else {

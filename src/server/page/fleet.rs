@@ -10,8 +10,8 @@ use minijinja::{Value, context};
 
 use super::board::{FleetBoard, LabelTable, OpenAlerts, PageStamp};
 use super::filter::{FleetFilter, choices, link};
-use super::shown::{Shown, Standing, standings};
-use super::summary::{ShownCounts, headline, loose, sources};
+use super::shown::{Shown, Standing, loose_alerts, standings};
+use super::summary::{FLEET_SECTIONS, SectionInput, ShownCounts, headline};
 use super::{AlertSummary, PageError, Visit, frame, render, respond, rows};
 use crate::engine::View;
 use crate::model::{Agent, TokenType, duration};
@@ -116,7 +116,17 @@ fn page(visit: &Visit, view: &View, data: &FleetData<'_>, since: Option<String>)
             is_rows => is_rows, rows => Value::from_safe_string(rows), teams => teams,
         });
     }
-    let (loose_count, loose) = loose(fleet, data.alerts, visit.is_admin, |project| filter.covers_alert(project));
+    let loose_count = loose_alerts(fleet, data.alerts).len();
+    let input = SectionInput {
+        fleet,
+        alerts: data.alerts,
+        is_admin: visit.is_admin,
+        is_shown: &|project| filter.covers_alert(project),
+    };
+    let sections = FLEET_SECTIONS.iter().map(|section| {
+        let html = Value::from_safe_string((section.render)(&input));
+        context! { name => section.name, is_above => section.is_above, html => html }
+    });
     let headline = headline(fleet, &counts, loose_count);
     let summary = AlertSummary { needs: counts.urgent() + loose_count, ..AlertSummary::of(data.alerts) };
     let title = format!("{} · lookout", headline.title);
@@ -126,9 +136,8 @@ fn page(visit: &Visit, view: &View, data: &FleetData<'_>, since: Option<String>)
         summary => Value::from_safe_string(headline.html),
         filter => choices(visit, &all, &filter),
         group_key => filter.group.key(),
-        loose => Value::from_safe_string(loose),
+        sections => sections.collect::<Vec<_>>(),
         groups => groups,
-        sources => Value::from_safe_string(sources(fleet, now)),
         empty => all.is_empty().then(super::setup::beginnings),
         is_matched => covered > 0,
     };

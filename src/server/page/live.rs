@@ -9,8 +9,8 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::board::{FleetBoard, LabelTable, OpenAlerts};
-use super::shown::{Shown, Standing, standings};
-use super::summary::{Headline, ShownCounts, headline, loose, sources};
+use super::shown::{Shown, Standing, loose_alerts, standings};
+use super::summary::{FLEET_SECTIONS, Headline, SectionInput, ShownCounts, headline};
 use super::{AlertSummary, assets, rows};
 use crate::model::{Agent, Snapshot};
 
@@ -42,8 +42,9 @@ pub(in crate::server) struct FleetTracker {
     by_slot: HashMap<u32, SeenAgent>,
     slots: HashMap<(Arc<str>, Arc<str>), u32>,
     counts: ShownCounts,
-    /// Hashes of the headline, of the alerts about no agent and of the sources.
-    parts: [u64; 3],
+    /// Hashes of what the headline counts, and of each section.
+    headline: u64,
+    sections: [u64; FLEET_SECTIONS.len()],
     amounts_at: Option<Instant>,
 }
 
@@ -128,13 +129,11 @@ impl FleetTracker {
     /// The headline and the sections that differ from what visitors see.
     pub(in crate::server) fn parts(&mut self, fleet: &Snapshot, alerts: &OpenAlerts) -> Vec<PageChange> {
         let now = Instant::now();
-        let (loose_count, loose) = loose(fleet, alerts, true, |_| true);
-        let sources = sources(fleet, fleet.wall.to_wall(fleet.at));
+        let loose_count = loose_alerts(fleet, alerts).len();
         let counts = self.hasher.hash_one((format!("{:?}", self.counts), loose_count, alerts_in_nav(alerts)));
         let mut changes = Vec::new();
-        let [headline_seen, loose_seen, sources_seen] = &mut self.parts;
-        if *headline_seen != counts || self.amounts_at.is_none_or(|at| now >= at + AMOUNTS_EVERY) {
-            *headline_seen = counts;
+        if self.headline != counts || self.amounts_at.is_none_or(|at| now >= at + AMOUNTS_EVERY) {
+            self.headline = counts;
             self.amounts_at = Some(now);
             let Headline { title, html } = headline(fleet, &self.counts, loose_count);
             let urgent = AlertSummary { needs: self.counts.urgent() + loose_count, ..AlertSummary::of(alerts) };
@@ -149,10 +148,12 @@ impl FleetTracker {
             });
             changes.push(PageChange::Part(format!("{placed}\n{html}")));
         }
-        for (name, html, seen) in [("loose", loose, loose_seen), ("sources", sources, sources_seen)] {
+        let input = SectionInput { fleet, alerts, is_admin: true, is_shown: &|_| true };
+        for (section, seen) in FLEET_SECTIONS.iter().zip(&mut self.sections) {
+            let html = (section.render)(&input);
             let hash = self.hasher.hash_one(&html);
             if std::mem::replace(seen, hash) != hash {
-                changes.push(PageChange::Part(format!("{}\n{html}", json!({"part": name}))));
+                changes.push(PageChange::Part(format!("{}\n{html}", json!({"part": section.name}))));
             }
         }
         changes

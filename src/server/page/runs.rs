@@ -6,7 +6,7 @@ use axum::response::Response;
 use minijinja::{Value, context};
 use serde_json::Value as Json;
 
-use super::words::{agent_href, clock, count, dollars, millis, query, text};
+use super::words::{self, agent_href, count, dollars, millis, query, text};
 use super::{AlertSummary, PageError, Visit, active_alerts, frame, send, svg};
 use crate::model::Time;
 use crate::runs::view;
@@ -50,7 +50,7 @@ pub(super) fn run_value(run: &Json, now: Time) -> Value {
         agent => format!("{project}/{agent}"),
         agent_href => agent_href(project, agent),
         started_at => text(run, "started_at"),
-        began => clock(now, text(run, "started_at")),
+        began => words::at_text(now, text(run, "started_at")),
         took => millis(&run["duration_ms"]),
         model => text(run, "model"),
         calls => count(&run["calls"]),
@@ -151,8 +151,9 @@ fn page(visit: &Visit, run: &Json, alerts: AlertSummary, now: Time) -> Value {
     bars.truncate(svg::MAX_SPANS);
     let cut = (all > bars.len())
         .then(|| format!("{} spans more; GET /api/traces/{} has all.", all - bars.len(), text(run, "run_id")));
-    let mut line = vec![format!("began {} UTC", clock(now, text(run, "started_at")))];
-    let mut push = |shown: String| line.push(shown);
+    let began_at = Value::from_safe_string(format!("began {}", words::at_text(now, text(run, "started_at"))));
+    let mut line = vec![began_at];
+    let mut push = |shown: String| line.push(shown.into());
     if run["duration_ms"].is_number() {
         push(format!("took {}", millis(&run["duration_ms"])));
     }

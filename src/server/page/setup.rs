@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use minijinja::{Value, context};
 
-use super::words::{age, agent_href};
+use super::words::{self, age, agent_href};
 use super::{AlertSummary, PageError, Visit, active_alerts, frame, send};
 use crate::engine::View;
 use crate::model::{TelemetryChannel, TelemetryChannels, Time, duration};
@@ -54,6 +54,8 @@ pub(crate) async fn show(
     let receptions = shared.context.otlp.receptions().await;
     let wall = shared.context.clock.wall();
     let exports = crate::server::api::exports(wall, shared.context.runs.exports());
+    // Of hosts and names in it, who may only read learns nothing here.
+    let configuration = visit.is_admin.then(|| (shared.context.configuration)());
     let shown = visit.clone();
     let build = move || {
         let fleet = &view.fleet;
@@ -67,15 +69,20 @@ pub(crate) async fn show(
                     duration::display(std::time::Duration::from_secs_f64(receiver.oldest_age_seconds.clamp(0.0, 1e9)))
                 ),
             };
-            context! { name => &*receiver.name, text => text, bad => receiver.last_error.is_some() }
+            // The console of the demo is not configured, and cannot be tried.
+            let can_test = shown.is_admin && &*receiver.name != "console";
+            context! { name => &*receiver.name, text => text, bad => receiver.last_error.is_some(), can_test => can_test }
         });
         let sources = fleet.sources.iter().map(|source| {
-            let since = source.last_success.map(|at| format!("{} ago", age(now, fleet.wall.to_wall(at))));
-            let text = match (&source.last_error, source.up) {
-                (Some(error), Some(false)) => error.to_string(),
-                _ => since.unwrap_or_else(|| "not polled yet".to_owned()),
-            };
-            context! { name => &*source.name, kind => source.kind, text => text, bad => source.up == Some(false) }
+            let ago = |at: Time, verb: &str| Value::from_safe_string(words::ago(now, fleet.wall.to_wall(at), verb));
+            context! {
+                name => &*source.name,
+                kind => source.kind,
+                bad => source.up == Some(false),
+                last => source.last_success.map(|at| ago(at, "last answered")),
+                error => source.last_error.as_deref(),
+                failing => source.failing_since.map(|at| ago(at, "failing since")),
+            }
         });
         let exports = exports.iter().map(|lane| {
             let error = lane["last_error"].as_str();
@@ -96,6 +103,7 @@ pub(crate) async fn show(
             sources => sources.collect::<Vec<_>>(),
             exports => exports.collect::<Vec<_>>(),
             ways => ways(WAYS.len()),
+            configuration => configuration,
         }
     };
     Ok(send(&shared, &reader, &visit, "setup.html", build).await?)
@@ -125,7 +133,7 @@ fn signals(view: &View, receptions: &[TelemetryChannels], now: Time) -> Vec<Valu
             agent => format!("{}/{}", own.project, own.agent),
             href => agent_href(&own.project, &own.agent),
             signals => signals,
-            age => last.map(|last| format!("{} ago", age(now, fleet.wall.to_wall(last)))),
+            age => last.map(|last| Value::from_safe_string(words::ago(now, fleet.wall.to_wall(last), "last"))),
         }
     });
     lines.collect()

@@ -9,6 +9,8 @@ use crate::model::{Agent, AgentStatus, AlertState, Level, Snapshot, Time};
 
 /// How long after its last activity an agent that reports no status counts as working.
 const ACTIVE: Duration = Duration::from_secs(300);
+/// Rules whose agents are down.
+const FAILED: [&str; 1] = ["AgentDown"];
 /// Rules whose agents a provider refuses.
 const LIMITED: [&str; 1] = ["RateLimited"];
 /// Rules whose agents make no progress.
@@ -137,6 +139,7 @@ impl<'a> Standing<'a> {
         let alert = loud.or_else(|| alerts.of(agent).filter(wants).max_by_key(rank));
         let own = own_state(agent, fleet);
         let by_alert = loud.map(|alert| match &*alert.rule {
+            rule if FAILED.contains(&rule) => Shown::Failed,
             rule if LIMITED.contains(&rule) => Shown::RateLimited,
             rule if STUCK.contains(&rule) => Shown::Stuck,
             _ => Shown::NeedsYou,

@@ -6,7 +6,7 @@ use super::TEMPLATES;
 use super::board::OpenAlerts;
 use super::shown::{Shown, Standing, loose_alerts};
 use super::words::age;
-use crate::model::{Snapshot, Time};
+use crate::model::Snapshot;
 use crate::text::number;
 
 /// Most alerts about no agent that are listed.
@@ -103,8 +103,9 @@ fn spending(fleet: &Snapshot) -> Vec<Value> {
         (most_cost, most_tokens) = (most_cost.max(agent.day_cost_usd), most_tokens.max(agent.day_tokens));
     }
     let nearest = |used: f64, budget: Option<f64>, shown: fn(f64) -> String| {
-        let budget = budget.filter(|budget| *budget > 0.0)?;
-        Some(format!(", at most {} % of an agent's {}", number::shortest(used / budget * 100.0, 0), shown(budget)))
+        let budget = budget.filter(|budget| *budget > 0.0 && used >= *budget / 100.0)?;
+        let share = number::shortest(used / budget * 100.0, 0);
+        Some(format!(", highest agent at {share} % of its {}", shown(budget)))
     };
     let mut line = Vec::new();
     if cost > 0.0 {
@@ -125,23 +126,46 @@ fn spending(fleet: &Snapshot) -> Vec<Value> {
     line
 }
 
-/// The alerts about no agent, as a section that is empty if there are none, and how many there are.
-pub(super) fn loose(
-    fleet: &Snapshot,
-    alerts: &OpenAlerts,
-    is_admin: bool,
-    is_shown: impl Fn(Option<&str>) -> bool,
-) -> (usize, String) {
-    let now = fleet.wall.to_wall(fleet.at);
-    let loose = loose_alerts(fleet, alerts);
-    let shown = loose.iter().filter(|alert| is_shown(alert.project.as_deref())).take(MAX_LOOSE);
-    let shown: Vec<Value> = shown.map(|alert| super::alerts::alert_value(alert, now)).collect();
-    let html = render("loose.html", context! { loose => shown, page => context! { admin => is_admin } });
-    (loose.len(), html)
+/// What a section of the fleet page is rendered from.
+pub(super) struct SectionInput<'a> {
+    pub(super) fleet: &'a Snapshot,
+    pub(super) alerts: &'a OpenAlerts,
+    pub(super) is_admin: bool,
+    /// Whether what is about a project, or about none, is shown.
+    pub(super) is_shown: &'a dyn Fn(Option<&str>) -> bool,
 }
 
-/// The sources that fail, as a section that is empty if there are none.
-pub(super) fn sources(fleet: &Snapshot, now: Time) -> String {
+/// A section of the fleet page in addition to its agents. It is there while it has something to show.
+pub(super) struct FleetSection {
+    /// The id of its element.
+    pub(super) name: &'static str,
+    /// Whether it stands above the agents.
+    pub(super) is_above: bool,
+    /// Its HTML; nothing if there is nothing to show.
+    pub(super) render: fn(&SectionInput<'_>) -> String,
+}
+
+/// All sections, in their order. A new one, such as issues, a briefing or quotas, is a function and a line here: it is on the
+/// page from then on, and is sent to those who look when its HTML changes.
+pub(super) const FLEET_SECTIONS: [FleetSection; 2] = [
+    FleetSection { name: "loose", is_above: true, render: loose },
+    FleetSection { name: "sources", is_above: false, render: sources },
+];
+
+/// The alerts about no agent.
+fn loose(input: &SectionInput<'_>) -> String {
+    let fleet = input.fleet;
+    let now = fleet.wall.to_wall(fleet.at);
+    let loose = loose_alerts(fleet, input.alerts);
+    let shown = loose.iter().filter(|alert| (input.is_shown)(alert.project.as_deref())).take(MAX_LOOSE);
+    let shown: Vec<Value> = shown.map(|alert| super::alerts::alert_value(alert, now)).collect();
+    render("loose.html", context! { loose => shown, page => context! { admin => input.is_admin } })
+}
+
+/// The sources that fail.
+fn sources(input: &SectionInput<'_>) -> String {
+    let fleet = input.fleet;
+    let now = fleet.wall.to_wall(fleet.at);
     let failing: Vec<Value> = fleet
         .sources
         .iter()

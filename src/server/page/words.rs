@@ -105,11 +105,6 @@ fn unknown() -> String {
     "–".to_owned()
 }
 
-/// The day and time of RFC 3339 text: `14:02:11`, with the date if that is not today's.
-pub(super) fn clock(now: Time, at: &str) -> String {
-    Time::parse(at).map_or_else(|| at.to_owned(), |at| shown(now, at))
-}
-
 /// A time of day in UTC with seconds, and the date if that is not today's.
 pub(super) fn shown(now: Time, at: Time) -> String {
     let [then, today] = [at, now].map(|time| time.to_jiff().to_zoned_datetime(jiff::tz::TimeZone::UTC));

@@ -122,6 +122,15 @@ fn alerts(connection: &Connection, filter: &ClosedFilter) -> rusqlite::Result<Ve
         sql.push_str(" AND level = ?");
         values.push(level);
     }
+    let fingerprint = filter.fingerprint.map(|fingerprint| fingerprint.to_string());
+    if let Some(fingerprint) = &fingerprint {
+        sql.push_str(" AND fingerprint = ?");
+        values.push(fingerprint);
+    }
+    if let Some(project) = &filter.project {
+        sql.push_str(" AND project = ?");
+        values.push(project);
+    }
     if let Some(agent) = &filter.agent {
         sql.push_str(" AND subject_kind = 'agent_name' AND subject = ?");
         values.push(agent);

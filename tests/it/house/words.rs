@@ -93,7 +93,8 @@ fn type_names_are_unique() {
 
 fn no_replaced_words() {
     let mut wrong = Vec::new();
-    for (path, text) in ["src", "tests", "benches", "fuzz"].into_iter().flat_map(rust_files) {
+    let rust = ["src", "tests", "benches", "fuzz"].into_iter().flat_map(rust_files);
+    for (path, text) in rust.chain(page_files()) {
         let is_unchecked = UNCHECKED.iter().any(|folder| path.with_extension("").starts_with(folder));
         if is_unchecked || path.ends_with("house/words.rs") {
             continue;
@@ -105,6 +106,13 @@ fn no_replaced_words() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Templates, style and script of the page, with their texts.
+fn page_files() -> Vec<(PathBuf, String)> {
+    let entries = std::fs::read_dir("web").expect("the folder of the page");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.map(|path| (path.clone(), std::fs::read_to_string(path).expect("text"))).collect()
 }
 
 fn the_check_finds_names_and_words() {
