@@ -473,7 +473,7 @@ function follow() {
   return new Promise(() => {});
 }
 
-if (live && view !== "error") {
+if (live && view !== "error" && view !== "login") {
   if (navigator.locks) {
     navigator.locks.request("lookout-stream" + base, follow);
     channel.postMessage({ kind: "hello" });

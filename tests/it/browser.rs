@@ -1,5 +1,6 @@
 //! The page in a real browser: what changes is shown, actions work, and nothing keeps anyone out.
 
+mod access;
 mod actions;
 mod axe;
 mod connection;
@@ -18,8 +19,15 @@ use crate::program::{Lookout, Setup, eventually};
 use driver::Browser;
 
 pub(crate) fn trials() -> Vec<Case> {
-    let all =
-        [actions::trials(), axe::trials(), connection::trials(), figures::trials(), hostile::trials(), live::trials()];
+    let all = [
+        access::trials(),
+        actions::trials(),
+        axe::trials(),
+        connection::trials(),
+        figures::trials(),
+        hostile::trials(),
+        live::trials(),
+    ];
     all.into_iter().flatten().collect()
 }
 

@@ -14,7 +14,7 @@ use crate::counterparts::{Need, node_modules};
 use crate::nginx::Nginx;
 use crate::program::{Lookout, eventually};
 
-const NEEDS: &[Need] = &[Need::Chromium, Need::Chromedriver, Need::Axe];
+pub(crate) const NEEDS: &[Need] = &[Need::Chromium, Need::Chromedriver, Need::Axe];
 
 /// Runs axe. What it cannot decide is left out for text of drawings, see [`FAINT`], for single dots, and for text that is
 /// cut off, which it takes to be under what follows.
@@ -69,7 +69,7 @@ pub(crate) fn trials() -> Vec<Case> {
 }
 
 /// What axe finds on the page as it is, in both themes, and on a phone.
-fn check(browser: &Browser, found: &mut Vec<String>, what: &str) {
+pub(crate) fn check(browser: &Browser, found: &mut Vec<String>, what: &str) {
     check_part(browser, found, what, "html", &[("light", 1440), ("dark", 1440), ("light", 320)]);
 }
 
@@ -120,7 +120,7 @@ fn violation(what: &str, rule: &Value, node: &Value) -> String {
     line
 }
 
-fn report(found: &[String]) {
+pub(crate) fn report(found: &[String]) {
     assert!(found.is_empty(), "axe found:\n{}", found.join("\n"));
 }
 

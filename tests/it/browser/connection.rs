@@ -10,7 +10,7 @@ use crate::nginx::Nginx;
 use crate::program::{Lookout, Setup, eventually};
 use crate::slack::metric;
 
-const NEEDS_NGINX: &[Need] = &[Need::Chromium, Need::Chromedriver, Need::Nginx];
+pub(crate) const NEEDS_NGINX: &[Need] = &[Need::Chromium, Need::Chromedriver, Need::Nginx];
 
 pub(crate) fn trials() -> Vec<Case> {
     vec![
