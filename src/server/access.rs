@@ -530,7 +530,11 @@ impl AccessRules {
         state.logins.begin(state.clock.now(), peer).map_err(SignInError::TooMany)?;
         self.renew_for(self.tokens.iter().map(|(_, token)| token), given.as_bytes()).await;
         let token = self.token_of(given.as_bytes()).filter(|_| !given.is_empty());
-        let (_, token) = token.ok_or(SignInError::Unknown)?;
+        let Some((_, token)) = token else {
+            // As often as the limit lets it.
+            tracing::warn!(peer = %peer, "failed sign-in: unknown token");
+            return Err(SignInError::Unknown);
+        };
         state.logins.succeeded(peer);
         let issued = state.signer().issue(state.clock.wall(), &token.name, &Secret::new(given));
         let value = issued.map_err(|_| SignInError::Unavailable)?;

@@ -272,6 +272,8 @@ fn flood() {
     assert!(refused.text().contains("Too many failed sign-ins"), "{}", refused.text());
     let program = [("authorization", "Bearer ops-4711")];
     assert_eq!(lookout.send("GET", "/api/status", &program, b"").status, 200, "programs are not affected");
+    assert_eq!(lookout.wait_for_log(&["failed sign-in"]).matches("failed sign-in").count(), 10);
+    assert!(!lookout.log().contains("guess"), "what was tried may be a mistyped token");
     let large = format!("token={}", "a".repeat(20_000));
     let kind = ("content-type", "application/x-www-form-urlencoded");
     assert_eq!(lookout.send("POST", "/login", &[kind], large.as_bytes()).status / 100, 4);
