@@ -29,7 +29,7 @@ use trace::{Names, Node, OpenTrace, Share, is_explicit};
 use crate::model::run_stats::{Contribution, contribution, difference};
 use crate::model::{
     AgentIdentity, BoundedMap, RegisteredAgent, Run, RunFacts, RunPart, RunSource, RunStatus, Span, SpanField, SpanId,
-    SpanKind, SpanReport, SpanStatus, Time, TokenCounts, TraceId,
+    SpanKind, SpanReport, SpanStatus, SpanValue, Time, TokenCounts, TraceId,
 };
 
 /// Most spans of one trace; more are dropped and counted.
@@ -375,6 +375,7 @@ impl RunBook {
         }
         let mut node = Node::new(span, report.agent.as_ref(), report.response, &mut self.names);
         node.run = report.run;
+        node.fields.facts.clone_from(&report.facts);
         let is_replaced = trace.nodes.contains_key(&span.id);
         let changes_others = trace.insert(span.id, node) || is_replaced;
         if trace.last_at != now {
@@ -500,6 +501,8 @@ impl RunBook {
             (SpanField::Error, run.error.as_ref()),
         ];
         span.fields.extend(fields.into_iter().filter_map(|(field, value)| Some((field, value?.to_string().into()))));
+        let facts = run.facts.values().map(|(fact, value)| (fact.as_str().into(), SpanValue::Float(value)));
+        span.attributes.extend(facts);
         Some(span)
     }
 

@@ -199,7 +199,7 @@ impl RunArchive {
         Ok(stored)
     }
 
-    /// Sums of agents from one hour to another, by `group`, and the agents; without any, of all that are found.
+    /// Sums of agents from one hour to another, by `group` and of what runs report besides, and the agents; without any, of all that are found.
     pub async fn stats(
         &self,
         agents: Option<&ArchivedAgents>,
@@ -231,7 +231,8 @@ impl RunArchive {
                     if agents.is_none() && hours.contains(&key.hour) {
                         found.insert((key.project.to_string(), key.agent.to_string()));
                     }
-                    if is_asked && key.group == group && hours.contains(&key.hour) {
+                    let is_of_group = key.group == group || key.group == StatGroup::Fact;
+                    if is_asked && is_of_group && hours.contains(&key.hour) {
                         sums.entry(key).or_default().add(&cell, 1);
                     }
                 }

@@ -92,6 +92,25 @@ impl RunFacts {
         facts
     }
 
+    /// What attributes of a span report under the keys of metadata, with or without `metadata.` before them; `None` if that is
+    /// nothing.
+    pub fn of_attributes<'a>(attributes: impl Iterator<Item = (&'a str, f64)>) -> Option<Self> {
+        let mut found: Option<Self> = None;
+        for (key, value) in attributes {
+            let key = key.strip_prefix("metadata.").unwrap_or(key);
+            let fact = RunFact::ALL.into_iter().find(|fact| fact.keys().contains(&key));
+            if let Some((fact, nanos)) = fact.zip(nanos_of(value)) {
+                found.get_or_insert_default().set(fact as usize, nanos);
+            }
+        }
+        found
+    }
+
+    /// The facts with their values.
+    pub fn values(&self) -> impl Iterator<Item = (RunFact, f64)> + '_ {
+        self.iter().map(|(fact, nanos)| (fact, nanos as f64 / NANOS))
+    }
+
     /// The facts with their values in billionths.
     pub fn iter(&self) -> impl Iterator<Item = (RunFact, i64)> + '_ {
         RunFact::ALL.into_iter().zip(self.0).filter_map(|(fact, value)| Some((fact, value?)))
@@ -164,7 +183,11 @@ fn number(value: &Value) -> Option<i64> {
         Value::Array(items) => items.len() as f64,
         _ => return None,
     };
-    (number.is_finite() && (0.0..=MAX_VALUE).contains(&number)).then(|| (number * NANOS).round() as i64)
+    nanos_of(number)
+}
+
+fn nanos_of(number: f64) -> Option<i64> {
+    (0.0..=MAX_VALUE).contains(&number).then(|| (number * NANOS).round() as i64)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::run::{RunSource, TokenCounts};
+use super::run_facts::RunFacts;
 use super::trace_id::{SpanId, TraceId};
 
 /// What a span is, whichever convention named it.
@@ -250,4 +251,6 @@ pub struct SpanReport<'a> {
     pub response: Option<u64>,
     /// The hash of the id that a proxy gave the call, whatever signal reports it.
     pub call: Option<u64>,
+    /// What it reports besides of the run that begins with it.
+    pub facts: Option<Box<RunFacts>>,
 }

@@ -20,7 +20,7 @@ use super::registered::{NameFeed, RegisteredName, RegisteredNames};
 use super::scope::{ResourceIdentity, ScopeIdentity};
 use super::{gen_ai, identity, litellm};
 use crate::model::{
-    AgentIdentity, Capture, RunSource, Span, SpanField, SpanId, SpanKind, SpanReport, SpanStatus, SpanValue,
+    AgentIdentity, Capture, RunFacts, RunSource, Span, SpanField, SpanId, SpanKind, SpanReport, SpanStatus, SpanValue,
     TelemetryChannel, TokenCounts, TokenType, TraceId,
 };
 use crate::otlp::config::{OtlpConfig, price_of};
@@ -240,7 +240,7 @@ impl SpanReader {
         };
         let is_call = span.kind == SpanKind::Llm;
         let (response, call) = (value(RESPONSE).filter(|_| is_call), value(&[litellm::CALL_ID]).filter(|_| is_call));
-        SpanReport { span, agent, caller: None, run: None, response, call }
+        SpanReport { span, agent, caller: None, run: None, response, call, facts: None }
     }
 
     fn span<'a>(
@@ -305,7 +305,8 @@ impl SpanReader {
         // Langflow's own lists of runs have the same id.
         let run = text(attributes, "run_id").filter(|_| scope.profile.name == "langflow" && meaning.begins_run);
         let run = run.and_then(|id| TraceId::parse(&id));
-        Some(SpanReport { span: read, agent, caller, run, response, call })
+        let facts = if meaning.begins_run { facts_of(&span.attributes) } else { None };
+        Some(SpanReport { span: read, agent, caller, run, response, call, facts })
     }
 
     fn agent(&mut self, scope: &ScopeIdentity<'_>, item: Attributes<'_>) -> Option<Arc<AgentIdentity>> {
@@ -538,6 +539,29 @@ fn message_in(error: &str) -> Option<String> {
     };
     let status: Vec<String> = [part("code"), part("status").or_else(|| part("type"))].into_iter().flatten().collect();
     Some(if status.is_empty() { message.to_owned() } else { format!("{}: {message}", status.join(" ")) })
+}
+
+/// What a span reports of its run besides: numbers, flags, and of lists how long they are. Some exporters write all as text.
+fn facts_of(attributes: &[KeyValue]) -> Option<Box<RunFacts>> {
+    let number = |value: &Value| {
+        Some(match value {
+            Value::IntValue(number) => *number as f64,
+            Value::DoubleValue(number) => *number,
+            Value::BoolValue(flag) => f64::from(u8::from(*flag)),
+            Value::ArrayValue(list) => list.values.len() as f64,
+            Value::StringValue(text) => match &**text {
+                "true" => 1.0,
+                "false" => 0.0,
+                number => number.parse().ok()?,
+            },
+            _ => return None,
+        })
+    };
+    let values = attributes.iter().filter_map(|attribute| {
+        let value = attribute.value.as_ref()?.value.as_ref()?;
+        Some((&*attribute.key, number(value)?))
+    });
+    RunFacts::of_attributes(values).map(Box::new)
 }
 
 /// The run that a caller's metadata names.

@@ -219,6 +219,9 @@ impl RunBook {
                 known.clone_from(own);
             }
         }
+        if let Some(facts) = &node.fields.facts {
+            run.facts = run.facts.or(**facts);
+        }
         run.parent = run.parent.or(above.filter(|above| *above != id));
         let run = run.clone();
         if let Some(parent) = run.parent {

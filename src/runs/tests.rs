@@ -36,7 +36,7 @@ fn span(in_trace: u8, id: u8, parent: Option<u8>, kind: SpanKind, from: u64) -> 
     span.parent = parent.map(span_id);
     span.kind = kind;
     span.duration = Some(SECOND);
-    SpanReport { span, agent: None, caller: None, run: None, response: None, call: None }
+    SpanReport { span, agent: None, caller: None, run: None, response: None, call: None, facts: None }
 }
 
 fn root(in_trace: u8, id: u8, parent: Option<u8>, name: &str, from: u64, seconds: u64) -> SpanReport<'static> {
@@ -630,6 +630,31 @@ fn a_later_report_adds_what_the_first_one_did_not_know() {
         (Some(session), Some("42"), Some("slack"))
     );
     assert_eq!((run.facts, run.totals.calls), (facts, 2));
+    kept.check();
+}
+
+#[test]
+fn what_the_span_of_a_run_reports_besides_counts_once() {
+    let facts = |text: &str| Some(Box::new(RunFacts::of_metadata(&serde_json::from_str(text).expect("JSON"))));
+    let mut kept = Kept::new();
+    let mut own = root(1, 1, None, "clerk", 0, 5);
+    own.facts = facts(r#"{"thread_length": 4, "answered": true}"#);
+    own.span.fields.push((SpanField::Platform, "slack".into()));
+    for _ in 0..2 {
+        kept.add(at(6), own.clone());
+        kept.commit(at(6));
+    }
+    kept.add(at(7), call(1, 2, Some(1), 1, 10));
+    kept.commit(at(7));
+    let reported: Vec<_> =
+        kept.stats.iter().filter(|(key, cell)| key.group == StatGroup::Fact && cell.runs != 0).collect();
+    let shown: Vec<_> = reported.iter().map(|(key, cell)| (&*key.name, cell.runs, cell.cost_nanos)).collect();
+    assert_eq!(shown, [("slack/answered", 1, 1_000_000_000), ("slack/thread_length", 1, 4_000_000_000)]);
+    // What a request said goes on with the span of its run.
+    kept.book
+        .start(at(8), &RunStart { facts: *facts(r#"{"files": ["a", "b"]}"#).expect("facts"), ..started(50, None, 8) });
+    let span = kept.book.root_span(trace(50)).expect("its span");
+    assert_eq!(span.attributes, [("files".into(), crate::model::SpanValue::Float(2.0))]);
     kept.check();
 }
 

@@ -12,8 +12,8 @@ use foldhash::{HashMap, HashSet};
 use crate::model::run::{add_cost, add_tokens, cost_nanos};
 use crate::model::run_stats::hour_of;
 use crate::model::{
-    AgentIdentity, CallGroup, RunGroups, RunSource, Sketch, Span, SpanField, SpanId, SpanKind, SpanStatus, Time,
-    TokenCounts, ToolGroup, TraceId,
+    AgentIdentity, CallGroup, RunFacts, RunGroups, RunSource, Sketch, Span, SpanField, SpanId, SpanKind, SpanStatus,
+    Time, TokenCounts, ToolGroup, TraceId,
 };
 
 /// Depth up to which ancestors are searched, so that a circle of parents ends.
@@ -52,6 +52,8 @@ pub(super) struct NodeFields {
     pub(super) error: Option<Arc<str>>,
     /// The hash of the id of the response.
     pub(super) response: Option<u64>,
+    /// What it reports besides of the run that begins with it.
+    pub(super) facts: Option<Box<RunFacts>>,
 }
 
 /// Names of models, tools and the like, each kept once.

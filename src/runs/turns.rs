@@ -245,6 +245,7 @@ impl Turn {
             run: None,
             response: None,
             call: None,
+            facts: None,
         })));
     }
 }

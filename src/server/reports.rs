@@ -206,7 +206,15 @@ fn span_of(trace: TraceId, agent: &Arc<AgentIdentity>, given: Value) -> Result<S
     }
     span.tokens = given.tokens.as_ref().and_then(tokens);
     span.cost_usd = cost(given.cost_usd.as_f64());
-    Ok(SpanReport { span, agent: Some(Arc::clone(agent)), caller: None, run: None, response: None, call: None })
+    Ok(SpanReport {
+        span,
+        agent: Some(Arc::clone(agent)),
+        caller: None,
+        run: None,
+        response: None,
+        call: None,
+        facts: None,
+    })
 }
 
 #[cfg(test)]

@@ -214,8 +214,8 @@ pub(super) async fn stats(
                 None => None,
             };
             let (rows, agents) = archive.stats(agents.as_ref(), asked.hours, asked.group).await?;
-            // ClickHouse has spans, and what runs report besides is not in them.
-            (rows, Vec::new(), agents, Vec::new())
+            let (facts, rows) = rows.into_iter().partition(|row| row.group == StatGroup::Fact);
+            (rows, facts, agents, Vec::new())
         }
         None => {
             with_reader(&shared, move |reader| {

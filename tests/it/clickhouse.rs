@@ -161,7 +161,12 @@ fn read_from() {
     let writer = writer_setup.start();
     for number in 1..=7 {
         let agent = if number % 2 == 0 { "clerk" } else { "writer" };
-        send(&writer, &export(&format!("4bf92f3577b34da6a3ce929d0e0e47{number:02}"), agent, number));
+        let mut sent = export(&format!("4bf92f3577b34da6a3ce929d0e0e47{number:02}"), agent, number);
+        let root = &mut sent["resourceSpans"][0]["scopeSpans"][0]["spans"][0];
+        let attributes = root["attributes"].as_array_mut().expect("attributes");
+        attributes.push(json!({"key": "platform", "value": {"stringValue": "slack"}}));
+        attributes.push(json!({"key": "metadata.thread_length", "value": {"intValue": number}}));
+        send(&writer, &sent);
     }
     let agent = writer.post("/agents/register", &json!({"name": "stock", "type": "custom"})).json();
     let id = agent["id"].as_str().expect("an id").to_owned();
@@ -174,7 +179,8 @@ fn read_from() {
     let attributes = spans[0]["attributes"].as_array_mut().expect("attributes");
     attributes.push(json!({"key": "litellm.metadata.parent_trace_id", "value": {"stringValue": run}}));
     send(&writer, &call);
-    let end = json!({"trace_id": run, "status": "error", "error": "no rows"});
+    let facts = json!({"thread_length": 9, "answered": true});
+    let end = json!({"trace_id": run, "status": "error", "error": "no rows", "metadata": facts});
     assert_eq!(writer.post(&format!("/agents/{id}/trace/end"), &end).status, 200);
     eventually("all spans", || (server.sql(COUNT).starts_with("37\t")).then_some(()));
     // A batch that was sent again is in the table twice.
@@ -233,6 +239,9 @@ fn read_from() {
         let [stored, read] = [&writer, &reader].map(|lookout| get(lookout, &format!("/api/agents/stats{query}")));
         assert_eq!(read["agents"], stored["agents"], "{query}");
     }
+    let reported = get(&reader, "/api/agents/stats?agents=stock,writer&range=24h&by=platform");
+    let of = |place: usize| &reported["agents"][place]["points"][0]["reported"]["thread_length"];
+    assert_eq!((&of(0)["sum"], &of(1)["sum"]), (&json!(9.0), &json!(16.0)), "{reported}");
     server.pause();
     let away = reader.get("/api/traces");
     assert_eq!(away.status, 503);

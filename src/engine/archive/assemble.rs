@@ -9,8 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::model::{
-    Run, RunFacts, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport, SpanStatus, SpanValue, Time,
-    TraceId,
+    Run, RunSource, RunStatus, Span, SpanField, SpanId, SpanKind, SpanReport, SpanStatus, SpanValue, Time, TraceId,
 };
 use crate::otlp::wire::{
     self, ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans, Status,
@@ -125,7 +124,7 @@ fn start_of(source: RunSource, run: Option<TraceId>, report: &SpanReport<'_>) ->
         session: text(SpanField::Session),
         task: text(SpanField::Task),
         platform: text(SpanField::Platform),
-        facts: RunFacts::default(),
+        facts: report.facts.as_deref().copied().unwrap_or_default(),
         at: at(span.started_at),
     };
     let status = if span.status == SpanStatus::Error { RunStatus::Error } else { RunStatus::Ok };

@@ -176,7 +176,15 @@ pub(super) fn begin_run(mut span: Span<'static>, agent: &Arc<AgentIdentity>) -> 
 
 /// A span of a run of `agent`.
 pub(super) fn report(span: Span<'static>, agent: &Arc<AgentIdentity>) -> SpanReport<'static> {
-    SpanReport { span, agent: Some(Arc::clone(agent)), caller: None, run: None, response: None, call: None }
+    SpanReport {
+        span,
+        agent: Some(Arc::clone(agent)),
+        caller: None,
+        run: None,
+        response: None,
+        call: None,
+        facts: None,
+    }
 }
 
 /// Pairs of id and name, with names that differ.
