@@ -191,7 +191,7 @@ impl FleetBoard {
         let mut cache = self.alerts.lock().await;
         let is_recent = cache.read_at.is_some_and(|at| at.elapsed() < REWORD_AFTER);
         let is_followed = self.followed.borrow().is_some();
-        if !is_followed && !(is_recent && cache.revision >= revision) {
+        if !(is_followed || is_recent && cache.revision >= revision) {
             let alerts = Arc::new(read_alerts(engine).await?);
             *cache = AlertCache { revision, read_at: Some(Instant::now()), alerts };
         }
