@@ -129,6 +129,17 @@ fn filters() {
         let shown = html(&lookout, &format!("/?{query}"));
         assert!(shown.contains(expected) && !shown.contains(others), "{query}: {shown}");
     }
+    let config = json!({"host": "h07", "owner": "ann"});
+    let agent = json!({"name": "idle_ida", "type": "custom", "project_id": "shop", "config": config});
+    assert!(lookout.post("/agents/register", &agent).status < 300);
+    let of_host = eventually("the host of an agent", || {
+        let shown = html(&lookout, "/?host=h07&state=idle");
+        shown.contains("idle_ida").then_some(shown)
+    });
+    assert!(of_host.contains(r#"<span class="host">h07</span>"#) && !of_host.contains("working_wil"), "{of_host}");
+    let without = html(&lookout, "/?type=-&group=owner");
+    assert!(without.contains("asking_ann") && without.contains("no owner"), "{without}");
+    assert!(!without.contains("working_wil"), "{without}");
     let shown = html(&lookout, "/?project=lab");
     assert!(!shown.contains("asking_ann") && shown.contains("No agent matches"), "{shown}");
 }
@@ -163,6 +174,10 @@ fn views() {
         ("/runs?status=ok".to_owned(), &["No run matches"]),
         (format!("/run?id={}", ids[0]), &["nightly build", "Waterfall", "no space left"]),
         (format!("/compare?run={}&run={}", ids[0], ids[1]), &["nightly build", "morning build", "Tokens", "1 ×"]),
+        (
+            "/compare?agents=shop%2Fworking_wil&agents=shop/idle_ida".to_owned(),
+            &["Agents compared", "shop/working_wil", "shop/idle_ida", "Tokens a call"],
+        ),
         ("/setup".to_owned(), &["5 agents in 1 project.", "lookout setup litellm"]),
     ] {
         let shown = html(&lookout, &path);

@@ -103,6 +103,11 @@ pub(super) struct AgentLabels {
 pub(in crate::server) struct LabelTable(HashMap<AgentName, AgentLabels>);
 
 impl LabelTable {
+    /// Whether any agent has a host.
+    pub(super) fn has_hosts(&self) -> bool {
+        self.0.values().any(|labels| labels.host.is_some())
+    }
+
     /// Those of `agent`.
     pub(super) fn of(&self, agent: &Agent) -> AgentLabels {
         if self.0.is_empty() {

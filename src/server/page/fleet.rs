@@ -135,6 +135,7 @@ fn page(visit: &Visit, view: &View, data: &FleetData<'_>, since: Option<String>)
         since => since,
         summary => Value::from_safe_string(headline.html),
         filter => choices(visit, &all, &filter),
+        has_hosts => data.labels.has_hosts(),
         group_key => filter.group.key(),
         sections => sections.collect::<Vec<_>>(),
         groups => groups,
