@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Case> {
         in_browser("browser: one who reads or reports has no buttons", NEEDS, roles),
         in_browser("browser: a shared link shows names and states, and leads nowhere", NEEDS, shared_link),
         in_browser("browser: the page below a path that the proxy keeps, and its cookie", NEEDS_NGINX, kept_path),
-        in_browser("browser: a user whom the proxy signs in", NEEDS_NGINX, user_of_a_proxy),
+        in_browser("browser: a user that the proxy signs in", NEEDS_NGINX, user_of_a_proxy),
         in_browser("browser: axe finds nothing where one signs in or has a link", axe::NEEDS, looks),
     ]
 }
