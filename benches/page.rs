@@ -3,7 +3,12 @@
 //! `cargo bench --bench page`. Starts the program; each load but the last follows a change, so that nothing was rendered
 //! before.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench stops at the first surprise")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench stops at the first surprise"
+)]
 #![expect(clippy::disallowed_methods, reason = "a bench measures time")]
 
 #[path = "support/program.rs"]
