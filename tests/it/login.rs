@@ -225,7 +225,7 @@ fn forged_cookies() {
         &format!("0.{rest}"),
         &format!("{value}0"),
         &format!(" {value}.{value}"),
-        &rest.to_owned(),
+        rest,
         "reads-4711",
         "",
         "..",
