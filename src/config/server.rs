@@ -35,11 +35,11 @@ pub struct AuthConfig {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProxyConfig {
-    /// The addresses from which its headers are accepted, as networks such as `10.0.0.0/8`.
+    /// The addresses from which its headers are accepted, such as `10.0.0.7`, or networks. Each sender there is who it says it is.
     pub from: Vec<String>,
     /// The header with the name of the user.
     pub user_header: String,
-    /// The header with the user's role; of several words in it the highest role counts.
+    /// The header with the user's role: `read`, `ingest` or `admin`; of several between commas the highest counts.
     #[serde(default)]
     pub role_header: Option<String>,
     /// The role of users that the proxy gives none. Without it such a user has no access.
@@ -57,7 +57,7 @@ impl ProxyConfig {
         let mut problems = Vec::new();
         let mut report = |key: String, message: String| problems.push(Problem::new(key, message));
         if self.from.is_empty() {
-            let message = "empty, so that no proxy is trusted; list its addresses, such as 10.0.0.0/8";
+            let message = "empty, so that no proxy is trusted; list its addresses, such as 10.0.0.7";
             report("auth.proxy.from".to_owned(), message.to_owned());
         }
         for (index, text) in self.from.iter().enumerate() {

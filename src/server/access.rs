@@ -259,6 +259,11 @@ impl Caller {
         self.role.is_some()
     }
 
+    /// Whether a proxy names it. Only the proxy knows until when.
+    pub(super) fn is_of_proxy(&self) -> bool {
+        matches!(self.identity, CallerIdentity::User(_))
+    }
+
     /// Whether it signed in.
     pub(super) fn has_session(&self) -> bool {
         matches!(self.identity, CallerIdentity::Session(_))
@@ -352,6 +357,10 @@ impl AccessRules {
             let (host, _) = host_and_port(url.host_str()?).ok()?;
             Some((url.scheme().to_owned(), host, url.port_or_known_default()?))
         });
+        if !tokens.is_empty() {
+            // Here rather than at the first request, as it may create a file.
+            state.signer();
+        }
         let prefix = url.map(|url| url.path().trim_end_matches('/').to_owned()).filter(|path| !path.is_empty());
         Ok(Self {
             state: Arc::clone(state),
@@ -498,9 +507,10 @@ impl AccessRules {
         Ok(role.map(|role| Caller { identity: CallerIdentity::Local, role: Some(role) }))
     }
 
-    /// Whether metrics may be scraped without a token: where none is configured, on an address of other machines.
+    /// Whether metrics may be scraped without a token: where neither one nor a proxy is configured, on an address of other
+    /// machines.
     fn is_open_to_scrapes(&self) -> bool {
-        (self.tokens.is_empty() || self.has_own_token) && !self.address.ip().is_loopback()
+        (self.tokens.is_empty() || self.has_own_token) && self.proxy.is_none() && !self.address.ip().is_loopback()
     }
 
     /// The token with the highest role that `given` is.
@@ -571,18 +581,18 @@ impl AccessRules {
     ) -> Result<(), ApiError> {
         self.check_source(request, ends.local)?;
         let state = &self.state;
-        // Not counted before: many screens may open the link at once.
-        if let Some(wait) = state.links.wait(state.clock.now(), ends.peer) {
+        // Counted before it is compared: otherwise many guesses at once would pass.
+        state.links.begin(state.clock.now(), ends.peer).map_err(|wait| {
             let message = format!("too many unknown links from this address; try again in {} s", wait.as_secs() + 1);
             let header = Some((header::RETRY_AFTER, "60"));
-            return Err(ApiError { header, ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, message) });
-        }
+            ApiError { header, ..ApiError::new(StatusCode::TOO_MANY_REQUESTS, message) }
+        })?;
         self.renew_for(self.shares.iter(), given.as_bytes()).await;
         let is_ours = self.shares.iter().fold(false, |found, share| found | share.is(given.as_bytes()));
         if !is_ours || given.trim().is_empty() {
-            state.links.begin(state.clock.now(), ends.peer).ok();
             return Err(forbidden("unknown link; ask for a new one"));
         }
+        state.links.succeeded(ends.peer);
         Ok(())
     }
 

@@ -300,15 +300,17 @@ impl<E: Into<ApiError>> From<E> for PageError {
 }
 
 impl PageError {
-    /// The page, at an address from which `root` leads to the base.
-    fn response(self, root: &str) -> Response {
+    /// The page, at an address from which `root` leads to the base. It is tried again after `retry` seconds, unless that is 0.
+    fn response(self, root: &str, retry: u32) -> Response {
         let ApiError { status, message, header, .. } = self.0;
         let mut frame = Frame::bare(format!("{} · lookout", status.as_u16()), "error", root, None);
         frame.script = String::new();
         if root == "./" {
             frame.nav = nav("", AlertSummary::default());
         }
-        let context = context! { page => Value::from(Serde(frame)), status => status.as_u16(), message => message };
+        let context = context! {
+            page => Value::from(Serde(frame)), status => status.as_u16(), message => message, retry => retry,
+        };
         let mut response = small_page("error.html", context, status);
         if let Some((name, value)) = header {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
@@ -341,7 +343,7 @@ async fn respond(
 
 impl IntoResponse for PageError {
     fn into_response(self) -> Response {
-        self.response("./")
+        self.response("./", 0)
     }
 }
 

@@ -322,6 +322,7 @@ pub(super) async fn stream(
         rules: shared.context.access.clone(),
         request: Request::from_parts(parts, ()),
         ends: connection.ends(),
+        opened_at: Instant::now(),
     };
     let viewer = Viewer::new(open, filter, last.as_deref(), access);
     // From now on it counts as a stream in place of a connection.
@@ -352,7 +353,8 @@ mod tests {
         let local = std::net::IpAddr::from([127, 0, 0, 1]);
         let rules = AccessRules::unkept(&Config::default(), (local, 9797).into()).expect("rules");
         let ends = RequestEnds { peer: local, local };
-        let access = StreamAccess { rules: watch::channel(Arc::new(rules)).1, request: Request::new(()), ends };
+        let rules = watch::channel(Arc::new(rules)).1;
+        let access = StreamAccess { rules, request: Request::new(()), ends, opened_at: Instant::now() };
         Some(ViewerBody::new(Viewer::new(hub.open()?, StreamFilter::default(), last, access)))
     }
 

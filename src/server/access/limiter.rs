@@ -42,15 +42,6 @@ impl LoginLimiter {
         Ok(())
     }
 
-    /// How long `address` has to wait, if it does.
-    pub(super) fn wait(&self, now: Time, address: IpAddr) -> Option<Duration> {
-        let failures = self.failures();
-        let recent: Vec<Time> =
-            failures.get(&network(address))?.iter().copied().filter(|time| now.since(*time) < WINDOW).collect();
-        let oldest = recent.first().filter(|_| recent.len() >= MAX_FAILURES)?;
-        Some(oldest.plus(WINDOW).since(now))
-    }
-
     /// The last login that `address` began did not fail.
     pub(super) fn succeeded(&self, address: IpAddr) {
         let mut failures = self.failures();
@@ -92,10 +83,6 @@ mod tests {
         assert_eq!(
             limiter.begin(clock.now(), "::ffff:10.0.0.1".parse().expect("an address")),
             Err(Duration::from_secs(40))
-        );
-        assert_eq!(
-            (limiter.wait(clock.now(), one), limiter.wait(clock.now(), other)),
-            (Some(Duration::from_secs(40)), None)
         );
         assert_eq!(limiter.begin(clock.now(), other), Ok(()), "another address is not affected");
         clock.advance(Duration::from_secs(40));

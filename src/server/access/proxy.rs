@@ -57,9 +57,10 @@ impl ProxyRules {
         }
         let role = one(headers, self.role_header.as_ref())
             .ok_or("the proxy sends the header of the role more than once; let it replace what the client sent")?;
-        let words = role.split(|letter: char| letter == ',' || letter == ';' || letter.is_whitespace());
+        // Not at white space: a group `Kitchen Admin` is not `admin`.
+        let words = role.split([',', ';']);
         let role = words
-            .filter_map(|word| match word.to_ascii_lowercase().as_str() {
+            .filter_map(|word| match word.trim().to_ascii_lowercase().as_str() {
                 "read" => Some(Role::Read),
                 "ingest" => Some(Role::Ingest),
                 "admin" => Some(Role::Admin),
@@ -133,6 +134,7 @@ mod tests {
                 user("ann", Some(Role::Ingest)),
             ),
             (&[("x-forwarded-user", "ann"), ("x-role", "administrators")], &by_header, user("ann", None)),
+            (&[("x-forwarded-user", "ann"), ("x-role", "Kitchen Admin, admin of till")], &by_header, user("ann", None)),
             (&[("x-forwarded-user", "  ")], &by_default, Ok(None)),
             (&[("x-role", "admin")], &by_header, Ok(None)),
         ] {

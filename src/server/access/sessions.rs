@@ -20,7 +20,7 @@ pub(in crate::server) const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 /// Ended sessions that are remembered until they would have expired.
 const MAX_ENDED: usize = 10_000;
 /// Cookies of our name that are read. A browser sends one, unless another path of this host has one, too.
-const MAX_COOKIES: usize = 4;
+const MAX_COOKIES: usize = 16;
 
 /// The content of a session's cookie.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,9 +109,9 @@ impl SessionSigner {
             .flat_map(|value| value.split(';'))
             .filter_map(|cookie| cookie.trim().split_once('='))
             .filter(|(name, _)| *name == self.name)
-            .take(MAX_COOKIES)
             .filter_map(|(_, value)| SessionCookie::parse(value))
             .filter(|cookie| (now + 1..=last).contains(&cookie.expires) && !self.is_ended(cookie))
+            .take(MAX_COOKIES)
             .collect()
     }
 

@@ -62,6 +62,9 @@ impl SignInPage {
     }
 }
 
+/// Seconds after which a screen with a shared link tries again.
+const SCREEN_RETRY: u32 = 60;
+
 /// The answer to a request that was refused: to a browser a page, on which one can sign in if that helps.
 pub(in crate::server) fn refused<B>(request: &Request<B>, access: &AccessRules, error: ApiError) -> Response {
     let headers = request.headers();
@@ -74,7 +77,8 @@ pub(in crate::server) fn refused<B>(request: &Request<B>, access: &AccessRules, 
         depth => "../".repeat(depth),
     };
     if error.status != StatusCode::UNAUTHORIZED {
-        return PageError(error).response(&root);
+        let is_screen = request.uri().query().is_some_and(|query| query.contains("share="));
+        return PageError(error).response(&root, if is_screen { SCREEN_RETRY } else { 0 });
     }
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
@@ -185,7 +189,11 @@ fn own_address(next: &str) -> String {
     let (path, query) = next.split_once('?').unwrap_or((next, ""));
     let is_segment = |segment: &str| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~' | b'%');
-        !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain)
+        // Browsers read `%2e` as a dot.
+        let decoded: Vec<u8> = percent_encoding::percent_decode_str(segment).collect();
+        let leads_up =
+            matches!(&*decoded, b"" | b"." | b"..") || decoded.iter().any(|byte| matches!(byte, b'/' | b'\\'));
+        !leads_up && segment.bytes().all(is_plain)
     };
     let is_path = path.is_empty() || path.split('/').all(is_segment);
     let is_query =
@@ -213,6 +221,10 @@ mod tests {
             "\\\\evil.example",
             "javascript:alert(1)",
             "alerts/../../evil",
+            "%2e%2e/evil",
+            "%2E./evil",
+            "alerts/.%2e/evil",
+            "alerts%2f..%2fevil",
             "../evil",
             "alerts//evil",
             "./alerts",

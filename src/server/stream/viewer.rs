@@ -23,12 +23,17 @@ use crate::server::access::{AccessRules, RequestEnds, Requirement};
 /// How often a stream without events is seen to be alive, and its token checked.
 const PING_EVERY: Duration = Duration::from_secs(15);
 
+/// How long a stream of a user that a proxy names goes on: the next request shows whether the proxy still does. Clients
+/// resume where it ended.
+const LONGEST_OF_PROXY: Duration = Duration::from_secs(600);
+
 /// The request of a stream, which is checked again while the stream is open.
 pub(super) struct StreamAccess {
     pub(super) rules: watch::Receiver<Arc<AccessRules>>,
     /// Its method, target and headers.
     pub(super) request: Request<()>,
     pub(super) ends: RequestEnds,
+    pub(super) opened_at: Instant,
 }
 
 impl StreamAccess {
@@ -36,7 +41,8 @@ impl StreamAccess {
     async fn is_allowed(&mut self) -> bool {
         let rules = Arc::clone(&self.rules.borrow_and_update());
         rules.renew(self.request.headers()).await;
-        rules.check(&self.request, Requirement::Role(Role::Read), self.ends).is_ok()
+        let caller = rules.check(&self.request, Requirement::Role(Role::Read), self.ends);
+        caller.is_ok_and(|caller| !caller.is_of_proxy() || self.opened_at.elapsed() < LONGEST_OF_PROXY)
     }
 }
 
