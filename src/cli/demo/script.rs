@@ -155,7 +155,7 @@ pub(super) fn components(seconds: u64) -> Value {
 }
 
 /// The export of an agent with OpenTelemetry: a run with a model call, `seconds` after the start. Some calls fail and are
-/// repeated with another model, and fewer than one run in ten fails.
+/// repeated with another model, fewer than one run in ten fails, and two of three come from Slack.
 pub(super) fn spans(seconds: u64, now: Time) -> Value {
     let nanos = |back: u64| (now.minus(std::time::Duration::from_secs(back)).as_millis() * 1_000_000).to_string();
     let took = 2 + seconds % 7;
@@ -183,7 +183,16 @@ pub(super) fn spans(seconds: u64, now: Time) -> Value {
         }
         span(place, &format!("chat {model}"), times, failed, json!(attributes))
     };
-    let root = json!([text("gen_ai.operation.name", "invoke_agent"), text("gen_ai.agent.name", "otel_otto")]);
+    let root = json!([
+        text("gen_ai.operation.name", "invoke_agent"),
+        text("gen_ai.agent.name", "otel_otto"),
+        text("platform", if seconds.is_multiple_of(3) { "cli" } else { "slack" }),
+        number("response_time_ms", took * 1_000),
+        number("thread_length", 3 + seconds % 9),
+        number("tool_calls", seconds % 4),
+        number("user_satisfaction", 3 + seconds % 3),
+        json!({"key": "review_passed", "value": {"boolValue": seconds % 7 != 6}}),
+    ]);
     let mut spans = vec![span(0, "invoke_agent otel_otto", [took, 0], seconds % 11 == 10, root)];
     if seconds.is_multiple_of(5) {
         spans.push(call(1, "gpt-5-mini", [took, took - 1], true));
