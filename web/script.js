@@ -166,10 +166,28 @@ function apply(next) {
   const nav = [$(".top nav"), $(".top nav", next)];
   if (nav[0] && nav[1]) morph(nav[0], document.importNode(nav[1], true));
   pending.clear();
+  keepNewer(next.getElementById("fleet")?.dataset.since);
   document.title = next.title;
   setIcon($("link[rel=icon]", next)?.getAttribute("href"));
   showHeld();
   settle(document);
+}
+
+// What the stream brought while a page was rendered and on its way is newer than that page: it is put in place again.
+function keepNewer(since) {
+  for (const [id, fragment] of recent) {
+    if (isNewer(fragment.event, since)) pending.set(id, fragment);
+    else recent.delete(id);
+  }
+  if (pending.size) soon();
+}
+
+// Ids of events are `<start>-<number>`; of another start of the sidecar, what came last is newer.
+function isNewer(event, since) {
+  if (!event || !since) return false;
+  const [start, number] = event.split("-");
+  const [start2, number2] = since.split("-");
+  return start === start2 && Number(number) > Number(number2);
 }
 
 // After anything was put in place.
@@ -186,6 +204,7 @@ function setIcon(href) {
 // --- The fleet by fragments ------------------------------------------------------------------------------------------
 
 const fleet = $("#fleet");
+const recent = new Map();    // by id, what came since the page was last loaded
 const pending = new Map();   // by id, what is not in place yet: until the next frame, or until rows may move
 let frame = 0;
 
@@ -391,7 +410,7 @@ function setLive(state, text) {
 
 const here = $("[data-agent]", $("#agent") ?? document.createElement("i"))?.dataset.agent;
 
-function receive({ kind, data }) {
+function receive({ kind, data, id }) {
   const [head, html] = [data?.split("\n", 1)[0], data?.slice(data.indexOf("\n") + 1)];
   const content = head ? JSON.parse(head) : {};
   if (kind === "state") {
@@ -399,7 +418,9 @@ function receive({ kind, data }) {
     if (content.isNew) schedule();
   } else if (kind === "row") {
     if (fleet) {
-      pending.set(content.id, { agent: content, html });
+      const fragment = { agent: content, html, event: id };
+      pending.set(content.id, fragment);
+      recent.set(content.id, fragment);
       soon();
     }
     if (view === "agent" && content.key === here) schedule();
@@ -418,13 +439,16 @@ function receive({ kind, data }) {
 // Tabs of one browser share one stream: the one that holds the lock reads it and passes it on.
 // Without locks, on plain HTTP from another host, each tab reads its own.
 const channel = navigator.locks ? new BroadcastChannel("lookout" + base) : null;
+const tab = String(Math.random());
 let state = null;      // of the stream, in the tab that reads it
 let lastId = fleet?.dataset.since ?? "";
 if (channel) {
   channel.onmessage = ({ data }) => {
+    if (data.to && data.to !== tab) return;
+    if (data.id) lastId = data.id;
     if (data.kind !== "hello") receive(data);
     // A tab that came later may have missed something.
-    else if (state) channel.postMessage({ kind: "state", data: JSON.stringify({ ...state, isNew: true }) });
+    else if (state) channel.postMessage({ kind: "state", to: data.from, data: JSON.stringify({ ...state, isNew: true }) });
   };
 }
 
@@ -440,43 +464,49 @@ function publishState(next, isNew) {
 
 function follow() {
   let pause = 2000;
+  let source = null;
+  let retry = 0;
+  const close = () => {
+    clearTimeout(retry);
+    source?.close();
+  };
   const open = () => {
+    close();
     // From where this page was rendered, so that nothing is missed and nothing is loaded twice.
     const isNew = !lastId;
     const since = lastId ? `&last_event_id=${encodeURIComponent(lastId)}` : "";
-    const source = new EventSource(`api/monitoring/stream?as=page${since}`);
+    const own = source = new EventSource(`api/monitoring/stream?as=page${since}`);
     source.onopen = () => { pause = 2000; publishState({ state: "live", text: "live" }, isNew); };
     source.onerror = () => {
       publishState({ state: "lost", text: "connection lost, retrying" }, false);
       // After an answer other than 200 a browser does not try again by itself.
-      if (source.readyState === EventSource.CLOSED) {
+      if (own === source && own.readyState === EventSource.CLOSED) {
         // Where one is signed in, or needs no session, this leads away.
         fetch("login", { method: "HEAD", redirect: "manual" }).then((answer) => { if (answer.ok) location.reload(); }, () => {});
-        setTimeout(open, pause);
+        retry = setTimeout(open, pause);
         pause = Math.min(pause * 2, 60000);
       }
     };
     for (const kind of ["row", "part", "alert", "run", "resync"]) {
-      source.addEventListener(kind, ({ data, lastEventId }) => { lastId = lastEventId; publish({ kind, data }); });
-    }
-    // A browser has few connections to a host: without locks a hidden tab lets go of its own.
-    if (!navigator.locks) {
-      document.addEventListener("visibilitychange", function hide() {
-        document.removeEventListener("visibilitychange", hide);
-        source.close();
-        setLive("static", "paused");
-        document.addEventListener("visibilitychange", open, { once: true });
-      });
+      source.addEventListener(kind, ({ data, lastEventId }) => { lastId = lastEventId; publish({ kind, data, id: lastEventId }); });
     }
   };
-  open();
+  const pauseOrOpen = () => {
+    if (!document.hidden) return open();
+    close();
+    setLive("static", "paused");
+  };
+  // A browser has few connections to a host: without locks a hidden tab lets go of its own.
+  if (!navigator.locks) document.addEventListener("visibilitychange", pauseOrOpen);
+  if (navigator.locks) open();
+  else pauseOrOpen();
   return new Promise(() => {});
 }
 
 if (live && view !== "error" && view !== "login") {
   if (navigator.locks) {
     navigator.locks.request("lookout-stream" + base, follow);
-    channel.postMessage({ kind: "hello" });
+    channel.postMessage({ kind: "hello", from: tab });
   } else {
     follow();
   }

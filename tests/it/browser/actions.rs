@@ -141,8 +141,8 @@ fn keyboard(browser: &Browser) -> Kept {
     browser.press(&['/']);
     assert_eq!(browser.eval("return document.activeElement.id"), "search");
     browser.press(&['f', 'a', 'y']);
+    browser.until("return location.search === '?q=fay'");
     browser.until_gone("#needs");
-    assert!(browser.url().ends_with("?q=fay"), "{}", browser.url());
     browser.press(&[ESCAPE]);
     open_live(browser, &lookout.url());
     browser.until_there("#failed .row.l-error");
