@@ -12,7 +12,7 @@ const MAX_OPEN: usize = 256;
 /// Spans that wait to be reported; more are dropped and counted.
 const MAX_SPANS: usize = 2_000;
 /// Turns that wait to be reported; of more the oldest are dropped.
-const MAX_TURNS: usize = 100;
+const MAX_TURNS: usize = 1_000;
 
 /// The number of the topmost span of a turn.
 pub const ROOT: u64 = u64::from_be_bytes(*SpanId::REPORTED_ROOT.as_bytes());
