@@ -194,7 +194,7 @@ fn what_the_span_of_a_run_reports_besides_counts_once() {
         kept.stats.iter().filter(|(key, cell)| key.group == StatGroup::Fact && cell.runs != 0).collect();
     let shown: Vec<_> = reported.iter().map(|(key, cell)| (&*key.name, cell.runs, cell.cost_nanos)).collect();
     assert_eq!(shown, [("slack/answered", 1, 1_000_000_000), ("slack/thread_length", 1, 4_000_000_000)]);
-    // What a request said goes on with the span of its run.
+    // What a request reported goes on with the span of its run.
     kept.book
         .start(at(8), &RunStart { facts: *facts(r#"{"files": ["a", "b"]}"#).expect("facts"), ..started(50, None, 8) });
     let span = kept.book.root_span(trace(50)).expect("its span");

@@ -118,7 +118,7 @@ impl LabelTable {
     }
 }
 
-/// What tells two states of an agent's history apart.
+/// By what two states of an agent's history differ.
 type DayTag = (u32, bool, bool, Time);
 
 /// The changes of an agent's status, newest first.
